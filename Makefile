@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make demo` and `make test` need Linux, Python 3.11 to 3.13 and a C++ compiler, nothing else:
+# .ci/bootstrap.py makes .venv and skips what is already done.
+
+BOOTSTRAP := $(firstword $(shell command -v python3 python3.11 python3.12 python3.13)) .ci/bootstrap.py
+BIN := .venv/bin
+CMAKE := $(BIN)/cmake
+CONFIGURE := $(CMAKE) -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
+             -DCMAKE_PREFIX_PATH=$(CURDIR)/.cache/cpp/usr
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-cpp test-sanitized test-python test-wheel bench lint format stub wheel clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
+
+demo:  ## Tool-calling chat, then real agent prompts under overload: stock vLLM against LAMPS
+	@$(BOOTSTRAP) venv vllm package demo
+	@$(BIN)/python -m lamps_vllm.demo $(DEMO_ARGS)
+
+test: test-cpp test-sanitized test-python test-wheel  ## All tests: C++, sanitizers, Python, wheel
+
+test-cpp:  ## C++ tests, release build
+	@$(BOOTSTRAP) venv vllm package cpp
+	@$(CONFIGURE) -B build/tests -DLAMPS_BUILD_TESTS=ON > build/tests.log || { cat build/tests.log; false; }
+	@$(CMAKE) --build build/tests
+	@$(BIN)/ctest --test-dir build/tests --output-on-failure --progress
+
+test-sanitized:  ## C++ tests with AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(BOOTSTRAP) venv vllm package cpp
+	@$(CONFIGURE) -B build/sanitized -DLAMPS_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	    "-DLAMPS_SANITIZE=address;undefined" > build/sanitized.log || { cat build/sanitized.log; false; }
+	@$(CMAKE) --build build/sanitized
+	@$(BIN)/ctest --test-dir build/sanitized --output-on-failure --progress
+
+test-python:  ## Python tests: unit, property, golden, engine (real vLLM)
+	@$(BOOTSTRAP) venv vllm package
+	@$(BIN)/python -m pytest tests/python $(PYTEST_ARGS)
+
+test-wheel:  ## Build the wheel, check its contents, use it in clean environments
+	@$(BOOTSTRAP) venv vllm package
+	@$(BIN)/python .ci/check_wheel.py
+
+bench:  ## Benchmarks of the core (C++) and of the scheduler shim (Python)
+	@$(BOOTSTRAP) venv vllm package cpp
+	@$(CONFIGURE) -B build/bench -DLAMPS_BUILD_BENCHMARKS=ON > build/bench.log || { cat build/bench.log; false; }
+	@$(CMAKE) --build build/bench
+	@for binary in build/bench/benchmarks/cpp/bench_*; do [ -x $$binary ] && $$binary; done
+	@for script in benchmarks/python/bench_*.py; do [ -f $$script ] && $(BIN)/python $$script; done
+
+lint:  ## ruff and clang-format, changing nothing
+	@$(BOOTSTRAP) venv vllm package
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@git ls-files -co --exclude-standard '*.h' '*.cc' | xargs $(BIN)/clang-format --dry-run -Werror
+
+format:  ## ruff and clang-format, in place
+	@$(BOOTSTRAP) venv vllm package
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+	@git ls-files -co --exclude-standard '*.h' '*.cc' | xargs $(BIN)/clang-format -i
+
+stub:  ## Regenerate lamps_ext/_core.pyi from the built module
+	@$(BOOTSTRAP) venv vllm package
+	@$(BIN)/python .ci/make_stub.py lamps_ext/_core.pyi
+
+wheel:  ## Build the wheel into dist/
+	@$(BOOTSTRAP) venv vllm package
+	@$(BIN)/pip wheel --no-deps --no-build-isolation --wheel-dir dist .
+
+clean:  ## Remove builds and results (keeps .venv and .cache)
+	rm -rf build dist results .pytest_cache .ruff_cache .hypothesis

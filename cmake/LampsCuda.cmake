@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+# Decides whether there is a CUDA compiler to use, from LAMPS_CUDA = AUTO | ON | OFF.
+# No source needs one yet: the answer is printed, and reported by lamps_ext.build_info().
+
+if(NOT LAMPS_CUDA MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "LAMPS_CUDA is '${LAMPS_CUDA}', but must be AUTO, ON or OFF")
+endif()
+
+set(LAMPS_HAVE_CUDA OFF)
+set(LAMPS_CUDA_VERSION "")
+if(NOT LAMPS_CUDA STREQUAL "OFF")
+  find_program(LAMPS_NVCC nvcc HINTS ENV CUDACXX ENV CUDA_HOME ENV CUDA_PATH
+               PATHS /usr/local/cuda PATH_SUFFIXES bin)
+  if(LAMPS_NVCC)
+    execute_process(COMMAND "${LAMPS_NVCC}" --version OUTPUT_VARIABLE _nvcc_banner
+                    RESULT_VARIABLE _nvcc_status ERROR_QUIET)
+    if(_nvcc_status EQUAL 0 AND _nvcc_banner MATCHES "release ([0-9]+\\.[0-9]+)")
+      set(LAMPS_HAVE_CUDA ON)
+      set(LAMPS_CUDA_VERSION "${CMAKE_MATCH_1}")
+    endif()
+  endif()
+  if(LAMPS_CUDA STREQUAL "ON" AND NOT LAMPS_HAVE_CUDA)
+    message(FATAL_ERROR "LAMPS_CUDA is ON, but no working nvcc was found. "
+                        "Put it on PATH or set CUDA_HOME, or use LAMPS_CUDA=AUTO or OFF.")
+  endif()
+endif()
+
+if(LAMPS_HAVE_CUDA)
+  message(STATUS "LAMPS_CUDA=${LAMPS_CUDA}: nvcc ${LAMPS_CUDA_VERSION} at ${LAMPS_NVCC}")
+else()
+  message(STATUS "LAMPS_CUDA=${LAMPS_CUDA}: no CUDA compiler in use")
+endif()

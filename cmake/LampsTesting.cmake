@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+# Where GoogleTest and Google Benchmark come from: the system (or CMAKE_PREFIX_PATH) first,
+# else the pinned source release.
+include(FetchContent)
+include(GoogleTest)
+
+# Makes the targets GTest::gtest and GTest::gtest_main available.
+macro(lamps_require_googletest)
+  if(NOT TARGET GTest::gtest_main)
+    find_package(GTest 1.12 CONFIG QUIET)
+    if(GTest_FOUND)
+      message(STATUS "GoogleTest ${GTest_VERSION}: ${GTest_DIR}")
+    else()
+      message(STATUS "GoogleTest: not installed, fetching its source release")
+      FetchContent_Declare(googletest
+        URL https://github.com/google/googletest/releases/download/v1.17.0/googletest-1.17.0.tar.gz
+        URL_HASH SHA256=65fab701d9829d38cb77c14acdc431d2108bfdbf8979e40eb8ae567edf10b27c)
+      set(INSTALL_GTEST OFF CACHE INTERNAL "")
+      FetchContent_MakeAvailable(googletest)
+    endif()
+  endif()
+endmacro()
+
+# Makes the targets benchmark::benchmark and benchmark::benchmark_main available.
+macro(lamps_require_benchmark)
+  if(NOT TARGET benchmark::benchmark_main)
+    find_package(benchmark 1.7 CONFIG QUIET)
+    if(benchmark_FOUND)
+      message(STATUS "Google Benchmark ${benchmark_VERSION}: ${benchmark_DIR}")
+    else()
+      message(STATUS "Google Benchmark: not installed, fetching its source release")
+      FetchContent_Declare(benchmark
+        URL https://github.com/google/benchmark/archive/refs/tags/v1.9.4.tar.gz
+        URL_HASH SHA256=b334658edd35efcf06a99d9be21e4e93e092bd5f95074c1673d5c8705d95c104)
+      set(BENCHMARK_ENABLE_TESTING OFF CACHE INTERNAL "")
+      set(BENCHMARK_ENABLE_INSTALL OFF CACHE INTERNAL "")
+      FetchContent_MakeAvailable(benchmark)
+    endif()
+  endif()
+endmacro()
+
+# lamps_add_test(NAME SOURCE...): a GoogleTest binary on the core, one ctest case per TEST.
+function(lamps_add_test name)
+  lamps_require_googletest()
+  add_executable(${name} ${ARGN})
+  target_link_libraries(${name} PRIVATE lamps_core lamps_warnings GTest::gtest_main)
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60)
+endfunction()
+
+# lamps_add_benchmark(NAME SOURCE...): a Google Benchmark binary on the core.
+function(lamps_add_benchmark name)
+  lamps_require_benchmark()
+  add_executable(${name} ${ARGN})
+  target_link_libraries(${name} PRIVATE lamps_core lamps_warnings benchmark::benchmark_main)
+endfunction()

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who is here and what they hold: sessions, their requests, and the sums that admission needs. Pure
+// bookkeeping; decisions are taken in PolicyCore.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "lamps/predictor.h"
+#include "lamps/types.h"
+
+namespace lamps {
+
+enum class RequestState : std::uint8_t { kAbsent, kWaiting, kRunning };
+enum class SessionState : std::uint8_t { kAbsent, kActive, kPaused };
+
+struct Request {
+  RequestState state = RequestState::kAbsent;
+  SessionHandle session = kNoHandle;
+  TurnFacts facts;
+  Tokens prompt_tokens = 0;
+  Tokens context_tokens = 0;   // KV positions computed so far while running
+  Tokens peak_tokens = 0;      // projected context at the end of the turn, whole blocks
+  Tokens shared_tokens = 0;    // of the prompt: in memory whatever we do (own kept KV, shared prefix)
+  double output_hint = -1.0;   // expected output tokens from the client; < 0: none
+  Seconds call_hint = -1.0;    // expected seconds of the call after this turn; < 0: none
+  bool final_hint = false;     // the client says that no call follows
+  bool preempted = false;      // was running and lost its KV
+  bool overdue = false;
+  bool skipped = false;        // the engine could not start it in the step just planned (grammar, LoRA)
+  Steps last_refresh = 0;
+  std::uint64_t sequence = 0;  // arrival order
+
+  // Tokens the request will add to the pool between admission and its peak.
+  [[nodiscard]] Tokens need() const { return peak_tokens > shared_tokens ? peak_tokens - shared_tokens : 0; }
+  // Tokens it will still add while running.
+  [[nodiscard]] Tokens growth() const { return peak_tokens > context_tokens ? peak_tokens - context_tokens : 0; }
+};
+
+struct Session {
+  SessionState state = SessionState::kAbsent;
+  Seconds arrival = 0;         // of the first turn; decides age
+  int turns = 0;               // turns that have arrived
+  int live = 0;                // requests waiting or running (n > 1, or a duplicate id)
+  RequestHandle latest = kNoHandle;  // the request that arrived last
+  Tokens context_tokens = 0;   // at the end of the latest turn
+  Tokens held_tokens = 0;      // unique KV kept for it while paused, whole blocks
+  bool lost_kv = false;        // its kept KV was taken away against our will
+  TurnFacts call_facts;        // of the turn before the present pause
+  Seconds call_hint = -1.0;
+  Seconds paused_at = 0;
+  Seconds last_call = -1.0;
+};
+
+class Ledger {
+ public:
+  // --- events; each throws UnknownHandle for a handle that is not in the state it needs ---
+  Session& enter(SessionHandle session, Seconds now);          // creates it on its first turn
+  Request& add_waiting(RequestHandle request, SessionHandle session);
+  void set_footprint(RequestHandle request, Tokens peak, Tokens shared);  // waiting or running
+  void start(RequestHandle request);                           // waiting -> running
+  void stop(RequestHandle request);                            // running -> waiting (preempted)
+  void set_context(RequestHandle request, Tokens context);     // running
+  void remove(RequestHandle request);                          // any state -> absent
+  void hold(SessionHandle session, Tokens tokens);             // KV kept while paused
+  void release(SessionHandle session);                         // kept KV let go
+  void erase(SessionHandle session);                           // forget; must hold nothing, live 0
+
+  // --- questions ---
+  [[nodiscard]] const Request& request(RequestHandle handle) const;
+  [[nodiscard]] Request& request(RequestHandle handle);
+  [[nodiscard]] const Session& session(SessionHandle handle) const;
+  [[nodiscard]] Session& session(SessionHandle handle);
+  [[nodiscard]] bool has_request(RequestHandle handle) const;
+  [[nodiscard]] bool has_session(SessionHandle handle) const;
+
+  [[nodiscard]] Tokens waiting_need() const { return waiting_need_; }
+  [[nodiscard]] Tokens running_growth() const { return running_growth_; }
+  [[nodiscard]] Tokens running_context() const { return running_context_; }
+  [[nodiscard]] Tokens held_tokens() const { return held_tokens_; }
+  [[nodiscard]] std::size_t waiting() const { return waiting_; }
+  [[nodiscard]] std::size_t running() const { return running_; }
+  [[nodiscard]] std::size_t sessions() const { return sessions_count_; }
+  // One past the largest request handle ever seen.
+  [[nodiscard]] RequestHandle request_table_size() const {
+    return static_cast<RequestHandle>(requests_.size());
+  }
+  // Sessions that hold KV while paused, in no particular order.
+  [[nodiscard]] const std::vector<SessionHandle>& holders() const { return holders_; }
+
+  // Sums, counts and holder positions equal what a fresh count gives. O(n); throws InvariantViolation.
+  void check_invariants() const;
+
+ private:
+  void account(const Request& request, int sign);
+
+  std::vector<Request> requests_;        // by handle
+  std::vector<Session> session_table_;   // by handle
+  std::vector<SessionHandle> holders_;
+  std::vector<std::int32_t> holder_position_;  // by session handle; -1: holds nothing
+  Tokens waiting_need_ = 0;
+  Tokens running_growth_ = 0;
+  Tokens running_context_ = 0;
+  Tokens held_tokens_ = 0;
+  std::size_t waiting_ = 0;
+  std::size_t running_ = 0;
+  std::size_t sessions_count_ = 0;
+};
+
+}  // namespace lamps

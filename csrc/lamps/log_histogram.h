@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// A small online distribution of a positive quantity (seconds of a call, tokens of an output) in
+// logarithmic bins, with exponential forgetting. It answers conditional questions, which is what a
+// re-decision needs: what is still to come, given that so much has already passed.
+#pragma once
+
+#include <array>
+#include <cstddef>
+
+namespace lamps {
+
+class LogHistogram {
+ public:
+  static constexpr std::size_t kBins = 96;
+
+  // Bins are log-spaced over [low, high); smaller values fall into the first bin, larger ones into
+  // the last. `forgetting` in (0, 1]: every observation first multiplies the old weights by it,
+  // so that about 1 / (1 - forgetting) observations are remembered.
+  // Throws InvalidOption unless low is in [1e-12, 1e12], high in [1.001 * low, 1e15] and forgetting
+  // in [1e-3, 1].
+  LogHistogram(double low, double high, double forgetting);
+
+  void observe(double value);           // value < 0 counts as 0; not finite: ignored
+  [[nodiscard]] double weight() const;  // effective number of observations remembered
+  [[nodiscard]] double mean() const;    // E[X]; 0 when empty
+  // E[X - x | X > x], x >= 0. When no observed mass lies beyond x, the tail is taken as
+  // proportional to x (a Pareto tail): the answer is x itself, never 0, at least `low`.
+  [[nodiscard]] double expected_remaining(double x) const;
+  // P(X > x), linear within a bin. 1 when empty (nothing is known).
+  [[nodiscard]] double survival(double x) const;
+  // Smallest x with P(X <= x) >= p, p in [0, 1]; linear within a bin; 0 when empty.
+  [[nodiscard]] double quantile(double p) const;
+
+ private:
+  struct Tail {
+    double weight = 0.0;
+    double sum = 0.0;
+  };
+  [[nodiscard]] Tail tail_beyond(double x) const;
+  [[nodiscard]] std::size_t bin_of(double value) const;
+  [[nodiscard]] double lower_edge(std::size_t bin) const;
+  [[nodiscard]] double upper_edge(std::size_t bin) const;
+  void renormalise();
+
+  double low_;
+  double high_;
+  double log_low_ = 0.0;
+  double log_width_ = 0.0;  // ln(upper edge / lower edge) of a bin
+  double forgetting_;
+  // All weights below are in units of the newest observation's, `increment_`, which grows.
+  double increment_ = 1.0;
+  double weight_ = 0.0;
+  double weighted_sum_ = 0.0;
+  std::array<double, kBins> bins_{};  // weight per bin
+  std::array<double, kBins>
+      sums_{};  // weighted sum of the values per bin (exact conditional means)
+};
+
+}  // namespace lamps

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+// Events and reports of the policy core; policy_step.cc has the decisions of a step.
+#include "lamps/policy.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "lamps/errors.h"
+#include "lamps/memory_time.h"
+
+namespace lamps {
+namespace {
+
+constexpr std::uint8_t kOverdueClass = 0;
+constexpr std::uint8_t kResidentClass = 1;
+constexpr std::uint8_t kRestClass = 2;
+constexpr double kAverage = 0.05;  // weight of a new observation in the running averages
+constexpr Seconds kFirstStep = 0.02;
+
+void average(double& value, double seen) { value += kAverage * (seen - value); }
+
+}  // namespace
+
+const char* to_string(Reason reason) {
+  switch (reason) {
+    case Reason::kPreserved: return "keeping wastes least";
+    case Reason::kLeastWaste: return "letting go wastes least";
+    case Reason::kRoomForWaiting: return "room for a waiting turn";
+    case Reason::kRoomForRunning: return "room for running turns";
+    case Reason::kOverdue: return "room for an overdue turn";
+    case Reason::kExpired: return "not expected back";
+    case Reason::kFinal: return "the client said it was the last turn";
+    case Reason::kReturned: return "returned";
+  }
+  return "?";
+}
+
+PolicyCore::PolicyCore(const Engine& engine, const Options& options)
+    : engine_(engine),
+      options_((options.validate(), options)),
+      cost_(options.cost),
+      budget_(std::max<Tokens>(engine.capacity_tokens, 1), options.min_admission_share,
+              options.admission_share),
+      decode_step_(kFirstStep) {
+  engine_.validate();
+}
+
+Tokens PolicyCore::whole_blocks(double tokens) const {
+  const double block = static_cast<double>(engine_.block_tokens);
+  const double most = static_cast<double>(std::min(engine_.max_context, engine_.capacity_tokens));
+  return static_cast<Tokens>(std::ceil(std::min(tokens, most) / block) * block);
+}
+
+double PolicyCore::expected_output(const Request& request) const {
+  const double produced =
+      std::max<double>(0.0, static_cast<double>(request.context_tokens - request.prompt_tokens));
+  if (request.output_hint > produced) return request.output_hint;
+  return produced + predictor_.remaining_output(request.facts, produced);
+}
+
+TokenSeconds PolicyCore::rank_of(const Request& request) const {
+  Outlook outlook;
+  outlook.context_tokens = request.prompt_tokens;
+  outlook.cached_tokens = std::min(request.shared_tokens, request.prompt_tokens);
+  outlook.output_tokens = expected_output(request);
+  if (!request.final_hint) {
+    outlook.p_return = predictor_.p_return(request.facts, 0.0);
+    outlook.call_seconds = request.call_hint >= 0.0 ? request.call_hint
+                                                    : predictor_.remaining_call(request.facts, 0.0);
+    outlook.further_segments = predictor_.further_turns(request.facts);
+    // A short call is preserved, a long one is not: the wastes decide when it comes.
+    PauseContext pause;
+    pause.context_tokens = request.prompt_tokens;
+    pause.other_tokens = ledger_.running_context();
+    pause.expected_remaining = outlook.call_seconds;
+    pause.p_return = outlook.p_return;
+    pause.pressure = pressure_;
+    pause.loss_share = loss_share_;
+    pause.chunk = engine_.step_tokens;
+    outlook.handling = least_waste(waste_of(pause, cost_));
+  }
+  return memory_over_time(outlook, cost_, decode_step_, engine_.step_tokens);
+}
+
+ReadyKey PolicyCore::key_of(const Request& request) const {
+  const Session& session = ledger_.session(request.session);
+  if (request.overdue) return {kOverdueClass, session.arrival, request.sequence};
+  const Seconds delay = options_.rank_weight * rank_of(request) /
+                        static_cast<double>(engine_.capacity_tokens);
+  const bool resident = request.preempted || session.held_tokens > 0;
+  return {resident ? kResidentClass : kRestClass,
+          session.arrival + std::min(delay, options_.rank_horizon), request.sequence};
+}
+
+void PolicyCore::refresh(RequestHandle handle) {
+  Request& request = ledger_.request(handle);
+  const double peak = static_cast<double>(request.prompt_tokens) + expected_output(request);
+  ledger_.set_footprint(handle, whole_blocks(peak), request.shared_tokens);
+  request.last_refresh = step_;
+  ready_.rekey(handle, key_of(request));
+}
+
+void PolicyCore::arrive(Seconds now, const Arrival& arrival) {
+  ++counters_.arrivals;
+  if (ledger_.has_session(arrival.session)) {
+    Session& known = ledger_.session(arrival.session);
+    if (known.state == SessionState::kPaused) {
+      ++counters_.returns;
+      known.last_call = std::max(now - known.paused_at, 0.0);
+      predictor_.observe_call(known.call_facts, known.last_call);
+      if (pause_timers_.contains(arrival.session)) pause_timers_.remove(arrival.session);
+      record(now, arrival.session, Handling::kPreserve, Reason::kReturned);
+    }
+  }
+  Session& session = ledger_.enter(arrival.session, now);
+  Request& request = ledger_.add_waiting(arrival.request, arrival.session);
+  session.latest = arrival.request;
+  request.facts = {session.turns++, session.last_call,
+                   arrival.hints.tool.empty() ? kNoTool : predictor_.tool_id(arrival.hints.tool)};
+  request.prompt_tokens = arrival.prompt_tokens;
+  request.output_hint = arrival.hints.output_tokens;
+  request.call_hint = arrival.hints.call_seconds;
+  request.final_hint = arrival.hints.final_turn;
+  request.sequence = next_sequence_++;
+  const Tokens shared =
+      std::min(arrival.prompt_tokens, arrival.shared_tokens + session.held_tokens);
+  const double peak = static_cast<double>(request.prompt_tokens) + expected_output(request);
+  ledger_.set_footprint(arrival.request, whole_blocks(peak), shared);
+  ready_.push(arrival.request, key_of(request));
+  waits_.add(arrival.request, now, step_);
+}
+
+void PolicyCore::admitted(Seconds now, RequestHandle handle, Tokens cached_tokens) {
+  Request& request = ledger_.request(handle);
+  Session& session = ledger_.session(request.session);
+  ++counters_.admissions;
+  ready_.remove(handle);
+  if (waits_.contains(handle)) waits_.remove(handle);
+  const bool had_kv = session.held_tokens > 0;
+  if (session.context_tokens > 0 && request.facts.turn > 0 && !request.preempted) {
+    const double kept = static_cast<double>(std::min(cached_tokens, session.context_tokens)) /
+                        static_cast<double>(session.context_tokens);
+    if (!had_kv) average(loss_share_, 1.0 - kept);
+    if (session.lost_kv) {
+      const auto lost = session.context_tokens - std::min(cached_tokens, session.context_tokens);
+      budget_.on_thrash(lost);
+    } else {
+      budget_.on_served(session.context_tokens);
+    }
+  } else {
+    budget_.on_served(request.prompt_tokens);
+  }
+  session.lost_kv = false;
+  ledger_.release(request.session);  // its blocks are now the request's own
+  ledger_.start(handle);
+  ledger_.set_context(handle, std::max(cached_tokens, ledger_.request(handle).context_tokens));
+  (void)now;
+}
+
+void PolicyCore::skipped(RequestHandle handle) { ledger_.request(handle).skipped = true; }
+
+void PolicyCore::preempted(Seconds now, RequestHandle handle) {
+  ++counters_.preemptions;
+  budget_.on_thrash(ledger_.request(handle).context_tokens);
+  ledger_.stop(handle);
+  Request& request = ledger_.request(handle);
+  request.overdue = false;
+  ready_.push(handle, key_of(request));
+  waits_.add(handle, now, step_);
+}
+
+void PolicyCore::finished(Seconds now, const Finish& finish) {
+  const Request request = ledger_.request(finish.request);
+  if (request.state == RequestState::kWaiting) {
+    ready_.remove(finish.request);
+    if (waits_.contains(finish.request)) waits_.remove(finish.request);
+  }
+  ledger_.remove(finish.request);
+  Session& session = ledger_.session(request.session);
+  if (!finish.aborted) {
+    predictor_.observe_output(request.facts, finish.output_tokens);
+    session.context_tokens = finish.context_tokens;
+    session.call_facts = request.facts;
+    session.call_hint = request.call_hint;
+    ledger_.hold(request.session, finish.held_tokens);
+  }
+  if (session.live > 0) return;  // n > 1 or a duplicate id: the session is still at work
+  session.state = SessionState::kPaused;
+  session.paused_at = now;
+  if (finish.aborted || request.final_hint) {
+    end_session(now, request.session, request.final_hint ? Reason::kFinal : Reason::kExpired);
+    return;
+  }
+  StepPlan plan;
+  decide_pause(now, request.session, plan);
+  ++(session.held_tokens > 0 ? counters_.preserved : counters_.discarded);
+  to_release_.insert(to_release_.end(), plan.release.begin(), plan.release.end());
+}
+
+void PolicyCore::released(SessionHandle handle) {
+  if (!ledger_.has_session(handle)) return;
+  ledger_.release(handle);
+  const RequestHandle waiting = ledger_.session(handle).latest;
+  if (!ledger_.has_request(waiting) || !ready_.contains(waiting)) return;
+  Request& request = ledger_.request(waiting);
+  if (request.session != handle) return;
+  ledger_.set_footprint(waiting, request.peak_tokens, 0);
+  ready_.rekey(waiting, key_of(request));
+}
+
+void PolicyCore::released_under_pressure(Seconds now, SessionHandle handle) {
+  if (!ledger_.has_session(handle)) return;
+  let_go(now, handle, Reason::kRoomForRunning);
+}
+
+void PolicyCore::observe_step(const StepLoad& load, Seconds measured) {
+  cost_.observe_step(load, measured);
+  if (measured > 0.0 && measured < 60.0) average(decode_step_, measured);
+}
+
+void PolicyCore::record(Seconds now, SessionHandle handle, Handling handling, Reason reason) {
+  if (!recording_) return;
+  const Session& session = ledger_.session(handle);
+  Decision decision;
+  decision.session = handle;
+  decision.at = now;
+  decision.handling = handling;
+  decision.reason = reason;
+  decision.context_tokens = session.context_tokens;
+  decision.pressure = pressure_;
+  if (session.state == SessionState::kPaused) {
+    const PauseContext pause = pause_context(now, session);
+    decision.expected_call = pause.expected_remaining;
+    decision.p_return = pause.p_return;
+    decision.waste = waste_of(pause, cost_);
+  }
+  decisions_.push_back(decision);
+}
+
+std::vector<Decision> PolicyCore::take_decisions() { return std::exchange(decisions_, {}); }
+
+void PolicyCore::check_invariants() const {
+  ledger_.check_invariants();
+  ready_.check_invariants();
+  waits_.check_invariants();
+  pause_timers_.check_invariants();
+  if (ready_.size() != ledger_.waiting()) {
+    throw InvariantViolation("policy: the ready queue and the ledger count different waiting requests");
+  }
+}
+
+}  // namespace lamps

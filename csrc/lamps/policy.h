@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// The policy core: one object per engine. It is told what happens (arrive, admitted, finished, ...)
+// and asked once per engine step what to do. The vLLM shim and the simulator drive the same object.
+//
+// Order of waiting requests, lower first:
+//   overdue (oldest session first) < returning turns whose KV is here < the rest;
+//   inside the last two by virtual deadline = session arrival + min(rank_weight * R / capacity,
+//   rank_horizon), R = predicted memory-over-time.
+// Waiting bound. A request that has waited `starvation_threshold` steps and `starvation_seconds` is
+// overdue. An overdue request yields only to overdue requests of sessions that arrived before its
+// own: a finite set that no later arrival can join. It is admitted as soon as running turns and kept
+// pauses leave room for it, because nothing younger is let in before it, and kept pauses give way
+// to it. So its wait is bounded by the bound itself, plus the turns that older sessions still have
+// to serve, plus one drain of what is running.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "lamps/budget.h"
+#include "lamps/cost_model.h"
+#include "lamps/ledger.h"
+#include "lamps/options.h"
+#include "lamps/predictor.h"
+#include "lamps/ready_queue.h"
+#include "lamps/types.h"
+#include "lamps/wait_list.h"
+#include "lamps/waste.h"
+
+namespace lamps {
+
+// Client hints about one turn; negative or empty: not given.
+struct TurnHints {
+  double output_tokens = -1.0;
+  Seconds call_seconds = -1.0;
+  std::string_view tool;
+  bool final_turn = false;
+};
+
+struct Arrival {
+  RequestHandle request = kNoHandle;
+  SessionHandle session = kNoHandle;  // unknown handles start a session
+  Tokens prompt_tokens = 0;           // > 0
+  Tokens shared_tokens = 0;           // of the prompt: KV that somebody references right now
+  TurnHints hints;
+};
+
+struct Finish {
+  RequestHandle request = kNoHandle;
+  Tokens output_tokens = 0;    // produced by the turn
+  Tokens context_tokens = 0;   // prompt + output
+  Tokens held_tokens = 0;      // unique KV kept for the session, whole blocks; 0: nothing was kept
+  bool aborted = false;        // client gone or failed: the session is not waited for
+};
+
+struct StepView {
+  Seconds now = 0;
+  Tokens free_tokens = 0;             // KV positions in blocks that nobody references
+  Tokens step_tokens = 0;             // tokens the coming step may compute
+  std::int64_t slots = 0;             // requests that may still start running
+  std::span<const RequestHandle> running;
+  std::span<const Tokens> context;    // per running request: KV positions computed
+};
+
+enum class Reason : std::uint8_t {
+  kPreserved, kLeastWaste, kRoomForWaiting, kRoomForRunning, kOverdue, kExpired, kFinal, kReturned
+};
+[[nodiscard]] const char* to_string(Reason reason);
+
+// What was decided about a session's KV and why; only recorded when recording is on.
+struct Decision {
+  SessionHandle session = kNoHandle;
+  Seconds at = 0;
+  Handling handling = Handling::kPreserve;
+  Reason reason = Reason::kPreserved;
+  Tokens context_tokens = 0;
+  Seconds expected_call = 0;   // seconds still to come
+  double p_return = 1.0;
+  double pressure = 0.0;
+  Waste waste;
+};
+
+struct StepPlan {
+  std::vector<RequestHandle> admit;      // waiting requests that may enter, in order
+  std::vector<SessionHandle> release;    // sessions whose kept KV must be let go now
+  std::vector<SessionHandle> forget;     // sessions the core no longer knows: their handles are free
+  std::vector<RequestHandle> run_order;  // running requests, best first: the last is the first
+                                         // victim; empty: leave the order as it is
+};
+
+struct Counters {
+  std::int64_t steps = 0, arrivals = 0, returns = 0, admissions = 0, preemptions = 0;
+  std::int64_t overdue = 0, preserved = 0, discarded = 0, released = 0, forgotten = 0;
+};
+
+class PolicyCore {
+ public:
+  // Throws InvalidOption.
+  PolicyCore(const Engine& engine, const Options& options);
+
+  // --- events, in the order in which they happened ---
+  void arrive(Seconds now, const Arrival& arrival);
+  void admitted(Seconds now, RequestHandle request, Tokens cached_tokens);
+  void skipped(RequestHandle request);   // planned, but the engine could not start it yet
+  void preempted(Seconds now, RequestHandle request);
+  void finished(Seconds now, const Finish& finish);
+  void released(SessionHandle session);  // the caller let kept KV go on its own (reset, fault)
+  void observe_step(const StepLoad& load, Seconds measured);
+
+  // --- once per step, before the engine schedules ---
+  [[nodiscard]] StepPlan begin_step(const StepView& view);
+  // Paused sessions that keep KV, cheapest to let go first, until `tokens` are covered: called when
+  // an allocation fails, before anything is preempted. The caller lets them go in this order and
+  // stops when it has enough; what it let go comes back through released_under_pressure().
+  [[nodiscard]] std::vector<SessionHandle> release_order(Seconds now, Tokens tokens);
+  void released_under_pressure(Seconds now, SessionHandle session);
+
+  // --- reports ---
+  void record_decisions(bool on) { recording_ = on; }
+  [[nodiscard]] std::vector<Decision> take_decisions();
+  [[nodiscard]] const Counters& counters() const { return counters_; }
+  [[nodiscard]] const AdmissionBudget& budget() const { return budget_; }
+  [[nodiscard]] const CostModel& cost() const { return cost_; }
+  [[nodiscard]] const Ledger& ledger() const { return ledger_; }
+  [[nodiscard]] Predictor& predictor() { return predictor_; }
+  [[nodiscard]] std::vector<RequestHandle> waiting_order(std::size_t limit) const {
+    return ready_.first(limit);
+  }
+  void check_invariants() const;
+
+ private:
+  [[nodiscard]] Tokens whole_blocks(double tokens) const;
+  [[nodiscard]] double expected_output(const Request& request) const;
+  [[nodiscard]] TokenSeconds rank_of(const Request& request) const;
+  [[nodiscard]] ReadyKey key_of(const Request& request) const;
+  [[nodiscard]] double pressure(Tokens used) const;
+  [[nodiscard]] PauseContext pause_context(Seconds now, const Session& session) const;
+  void refresh(RequestHandle handle);
+  void refresh_some();
+  void mark_overdue(Seconds now);
+  void track_running(const StepView& view);
+  void settle_pauses(Seconds now, StepPlan& plan);
+  void decide_pause(Seconds now, SessionHandle handle, StepPlan& plan);
+  void admit(const StepView& view, StepPlan& plan);
+  [[nodiscard]] bool make_room(Seconds now, Tokens missing, Reason reason, StepPlan& plan);
+  void let_go(Seconds now, SessionHandle handle, Reason reason);
+  void order_running(const StepView& view, StepPlan& plan) const;
+  void schedule_decision(Seconds now, SessionHandle handle);
+  void end_session(Seconds now, SessionHandle handle, Reason reason);
+  void record(Seconds now, SessionHandle handle, Handling handling, Reason reason);
+
+  Engine engine_;
+  Options options_;
+  CostModel cost_;
+  Predictor predictor_;
+  AdmissionBudget budget_;
+  Ledger ledger_;
+  ReadyQueue ready_;        // waiting requests by service order
+  WaitList waits_;          // waiting requests by the moment they began to wait
+  ReadyQueue pause_timers_; // paused sessions by the instant of their next decision
+  std::vector<SessionHandle> to_release_;  // decided between steps, told in the next plan
+  std::vector<SessionHandle> to_forget_;
+  std::vector<Decision> decisions_;
+  Counters counters_;
+  std::uint64_t next_sequence_ = 0;
+  Steps step_ = 0;
+  RequestHandle refresh_cursor_ = kNoHandle;
+  Tokens freeing_ = 0;             // decided to be let go, not yet free in the caller's pool
+  double pressure_ = 0.0;
+  double loss_share_ = 1.0;        // of freed KV, the share found evicted at the return (averaged)
+  Seconds decode_step_;            // averaged step time
+  bool recording_ = false;
+};
+
+}  // namespace lamps

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the policy core decides once per engine step.
+#include <algorithm>
+#include <cmath>
+#include <tuple>
+#include <utility>
+
+#include "lamps/hold.h"
+#include "lamps/policy.h"
+
+namespace lamps {
+namespace {
+
+constexpr std::size_t kMostRefreshes = 16;     // ranks refreshed per step: keeps a step O(log n)
+constexpr std::size_t kMostScanned = 64;       // table entries looked at to find them
+constexpr std::size_t kMostDecisions = 32;     // due pauses settled per step
+constexpr double kWorkingShare = 0.25;         // below this share of the pool at work, while someone
+                                               // waits, kept pauses give way
+constexpr double kGrowth = 0.5;                // next re-decision when the pause has grown by half
+
+}  // namespace
+
+// Demand over capacity: 0 while everything that is here or waits fits, 1 when twice as much is wanted.
+double PolicyCore::pressure(Tokens used) const {
+  const double demand = static_cast<double>(used + ledger_.running_growth() + ledger_.waiting_need());
+  return std::clamp(demand / static_cast<double>(engine_.capacity_tokens) - 1.0, 0.0, 1.0);
+}
+
+PauseContext PolicyCore::pause_context(Seconds now, const Session& session) const {
+  const Seconds elapsed = std::max(now - session.paused_at, 0.0);
+  PauseContext pause;
+  pause.context_tokens = session.held_tokens > 0 ? session.held_tokens : session.context_tokens;
+  pause.other_tokens = ledger_.running_context();
+  pause.expected_remaining = session.call_hint > elapsed
+                                 ? session.call_hint - elapsed
+                                 : predictor_.remaining_call(session.call_facts, elapsed);
+  pause.p_return = predictor_.p_return(session.call_facts, elapsed);
+  pause.pressure = pressure_;
+  pause.loss_share = loss_share_;
+  pause.chunk = engine_.step_tokens;
+  return pause;
+}
+
+void PolicyCore::schedule_decision(Seconds now, SessionHandle handle) {
+  const Session& session = ledger_.session(handle);
+  const Seconds elapsed = std::max(now - session.paused_at, 0.0);
+  Seconds next = now + std::max(options_.redecide_seconds, kGrowth * elapsed);
+  const Seconds patience = std::min(predictor_.patience(), options_.forget_seconds);
+  if (session.held_tokens == 0) next = std::max(next, session.paused_at + patience);
+  const ReadyKey key{0, next, static_cast<std::uint64_t>(handle)};
+  if (pause_timers_.contains(handle)) {
+    pause_timers_.rekey(handle, key);
+  } else {
+    pause_timers_.push(handle, key);
+  }
+}
+
+void PolicyCore::let_go(Seconds now, SessionHandle handle, Reason reason) {
+  Session& session = ledger_.session(handle);
+  const bool by_choice = reason == Reason::kLeastWaste || reason == Reason::kExpired ||
+                         reason == Reason::kFinal;
+  if (!by_choice) {
+    session.lost_kv = true;
+    ++counters_.released;
+  }
+  record(now, handle, Handling::kDiscard, reason);
+  if (reason != Reason::kRoomForRunning) freeing_ += session.held_tokens;
+  released(handle);
+  if (session.state == SessionState::kPaused) schedule_decision(now, handle);
+}
+
+void PolicyCore::end_session(Seconds now, SessionHandle handle, Reason reason) {
+  if (ledger_.session(handle).held_tokens > 0) to_release_.push_back(handle);
+  let_go(now, handle, reason);
+  if (pause_timers_.contains(handle)) pause_timers_.remove(handle);
+  ledger_.erase(handle);
+  to_forget_.push_back(handle);
+  ++counters_.forgotten;
+}
+
+void PolicyCore::decide_pause(Seconds now, SessionHandle handle, StepPlan& plan) {
+  const Session& session = ledger_.session(handle);
+  const Seconds elapsed = std::max(now - session.paused_at, 0.0);
+  if (session.held_tokens > 0) {
+    const PauseContext pause = pause_context(now, session);
+    const Waste waste = waste_of(pause, cost_);
+    const double lost = pause.p_return > 0 ? waste.discard / pause.p_return : 0.0;
+    const auto still_out = [&](Seconds later) {
+      if (session.call_hint > elapsed) return elapsed + later < session.call_hint ? 1.0 : 0.0;
+      return predictor_.still_out(session.call_facts, elapsed, later);
+    };
+    const double holding = static_cast<double>(pause.context_tokens) * pause.pressure;
+    const Hold hold = best_hold(holding, lost, pause.p_return, still_out, 1e-3,
+                                std::max(predictor_.patience(), 1.0));
+    if (!options_.preserve || hold.until <= 0.0) {
+      plan.release.push_back(handle);
+      let_go(now, handle, Reason::kLeastWaste);
+      return;
+    }
+    if (elapsed <= 0.0) record(now, handle, Handling::kPreserve, Reason::kPreserved);
+  }
+  schedule_decision(now, handle);
+}
+
+void PolicyCore::settle_pauses(Seconds now, StepPlan& plan) {
+  for (std::size_t i = 0; i < kMostDecisions && !pause_timers_.empty(); ++i) {
+    const SessionHandle handle = pause_timers_.top();
+    if (pause_timers_.key_of(handle).deadline > now) return;
+    const Session& session = ledger_.session(handle);
+    const Seconds elapsed = now - session.paused_at;
+    if (elapsed >= std::min(predictor_.patience(), options_.forget_seconds)) {
+      predictor_.observe_no_return(session.call_facts);
+      end_session(now, handle, Reason::kExpired);
+    } else {
+      decide_pause(now, handle, plan);
+    }
+  }
+}
+
+void PolicyCore::mark_overdue(Seconds now) {
+  for (RequestHandle oldest = waits_.oldest(); oldest != kNoHandle; oldest = waits_.oldest()) {
+    if (step_ - waits_.step(oldest) < options_.starvation_threshold) return;
+    if (now - waits_.since(oldest) < options_.starvation_seconds) return;
+    waits_.remove(oldest);
+    Request& request = ledger_.request(oldest);
+    request.overdue = true;
+    ++counters_.overdue;
+    ready_.rekey(oldest, key_of(request));
+  }
+}
+
+void PolicyCore::refresh_some() {
+  const auto waiting = static_cast<Steps>(ledger_.waiting());
+  if (waiting == 0) return;
+  const Steps share = (waiting + options_.score_update_interval - 1) / options_.score_update_interval;
+  const std::size_t wanted = std::min(kMostRefreshes, static_cast<std::size_t>(share));
+  std::size_t done = 0;
+  for (std::size_t i = 0; i < kMostScanned && done < wanted; ++i) {
+    refresh_cursor_ = refresh_cursor_ + 1 < ledger_.request_table_size() ? refresh_cursor_ + 1 : 0;
+    if (!ready_.contains(refresh_cursor_)) continue;
+    if (step_ - ledger_.request(refresh_cursor_).last_refresh < options_.score_update_interval) continue;
+    refresh(refresh_cursor_);
+    ++done;
+  }
+}
+
+void PolicyCore::track_running(const StepView& view) {
+  for (std::size_t i = 0; i < view.running.size(); ++i) {
+    const RequestHandle handle = view.running[i];
+    if (!ledger_.has_request(handle)) continue;
+    Request& request = ledger_.request(handle);
+    if (request.state != RequestState::kRunning) continue;
+    ledger_.set_context(handle, view.context[i]);
+    if (view.context[i] >= request.peak_tokens) {  // outlived its prediction: ask again
+      const double peak = static_cast<double>(request.prompt_tokens) + expected_output(request);
+      ledger_.set_footprint(handle, whole_blocks(peak), request.shared_tokens);
+    }
+  }
+}
+
+// What keeping costs to restore per token-second it would free: the cheapest go first. Sessions that
+// have already returned and wait for their turn come last.
+std::vector<SessionHandle> PolicyCore::release_order(Seconds now, Tokens tokens) {
+  struct Candidate {
+    bool returned;
+    double price;
+    SessionHandle handle;
+  };
+  std::vector<Candidate> candidates;
+  candidates.reserve(ledger_.holders().size());
+  for (const SessionHandle handle : ledger_.holders()) {
+    const Session& session = ledger_.session(handle);
+    const bool returned = session.state != SessionState::kPaused;
+    const PauseContext pause = pause_context(now, session);
+    const Seconds freed = pause.p_return * pause.expected_remaining +
+                          (1.0 - pause.p_return) * predictor_.patience();
+    const double price = waste_of(pause, cost_).discard /
+                         (static_cast<double>(session.held_tokens) * std::max(freed, 1e-6));
+    candidates.push_back({returned, returned ? -session.arrival : price, handle});
+  }
+  std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
+    return std::tie(a.returned, a.price, a.handle) < std::tie(b.returned, b.price, b.handle);
+  });
+  std::vector<SessionHandle> order;
+  Tokens covered = 0;
+  for (const Candidate& candidate : candidates) {
+    if (covered >= tokens) break;
+    order.push_back(candidate.handle);
+    covered += ledger_.session(candidate.handle).held_tokens;
+  }
+  return order;
+}
+
+// Lets kept pauses go until `missing` tokens are free; does nothing if they do not hold that much.
+// The head of the queue itself never gives way.
+bool PolicyCore::make_room(Seconds now, Tokens missing, Reason reason, StepPlan& plan) {
+  const SessionHandle head = ledger_.request(ready_.top()).session;
+  if (ledger_.held_tokens() - ledger_.session(head).held_tokens < missing) return false;
+  for (const SessionHandle handle :
+       release_order(now, missing + ledger_.session(head).held_tokens)) {
+    if (missing <= 0) break;
+    if (handle == head) continue;
+    const Tokens freed = ledger_.session(handle).held_tokens;
+    plan.release.push_back(handle);
+    let_go(now, handle, reason);
+    missing -= freed;
+  }
+  return true;
+}
+
+void PolicyCore::admit(const StepView& view, StepPlan& plan) {
+  const auto used = [&] { return engine_.capacity_tokens - view.free_tokens - freeing_; };
+  Tokens promised = 0;  // to those admitted in this step
+  Tokens step_tokens = view.step_tokens;
+  std::vector<std::pair<RequestHandle, ReadyKey>> taken;
+  const auto working = [&] { return ledger_.running_context() + ledger_.running_growth() + promised; };
+  while (!ready_.empty() && static_cast<std::int64_t>(taken.size()) < view.slots && step_tokens > 0) {
+    const RequestHandle head = ready_.top();
+    Request& request = ledger_.request(head);
+    const bool resident = ledger_.session(request.session).held_tokens > 0 || request.preempted;
+    const Tokens limit = resident || request.overdue ? engine_.capacity_tokens : budget_.tokens();
+    const Tokens missing = used() + ledger_.running_growth() + promised + request.need() - limit;
+    if (missing > 0) {
+      const bool idle = view.running.empty() && taken.empty();
+      const bool starved = static_cast<double>(working()) <
+                           kWorkingShare * static_cast<double>(engine_.capacity_tokens);
+      const Reason reason = request.overdue ? Reason::kOverdue : Reason::kRoomForWaiting;
+      const bool may = request.overdue || idle || starved;
+      if (!(may && make_room(view.now, missing, reason, plan)) && !idle) break;
+    }
+    // One that the engine just skipped gets another try, but keeps no room from those behind it.
+    if (!std::exchange(request.skipped, false)) {
+      promised += request.need();
+      step_tokens -= std::max<Tokens>(request.prompt_tokens - request.shared_tokens, 1);
+    }
+    plan.admit.push_back(head);
+    taken.emplace_back(head, ready_.key_of(head));
+    ready_.pop();
+  }
+  for (const auto& [handle, key] : taken) ready_.push(handle, key);  // waiting until admitted() says so
+  pressure_ = pressure(used());
+  freeing_ = 0;
+}
+
+void PolicyCore::order_running(const StepView& view, StepPlan& plan) const {
+  const auto count = static_cast<Tokens>(view.running.size());
+  if (count < 2 || view.free_tokens >= count * engine_.block_tokens) return;
+  struct Candidate {
+    RequestHandle handle;
+    bool shielded;     // overdue or preempted before: preempted last
+    double bucket;     // loss per freed token-second, in steps of the hysteresis
+  };
+  std::vector<Candidate> order;
+  order.reserve(view.running.size());
+  const double width = std::log1p(std::max(options_.victim_hysteresis, 1e-6));
+  for (const RequestHandle handle : view.running) {
+    if (!ledger_.has_request(handle)) return;
+    const Request& request = ledger_.request(handle);
+    PauseContext loss;
+    loss.context_tokens = std::max<Tokens>(request.context_tokens, 1);
+    loss.other_tokens = ledger_.running_context() - request.context_tokens;
+    loss.chunk = engine_.step_tokens;
+    const double remaining = std::max(1.0, static_cast<double>(request.growth())) * decode_step_;
+    const double freed = static_cast<double>(loss.context_tokens) * remaining;
+    const double score = waste_of(loss, cost_).discard / freed;
+    order.push_back({handle, request.overdue || request.preempted,
+                     std::floor(std::log(std::max(score, 1e-12)) / width)});
+  }
+  std::stable_sort(order.begin(), order.end(), [](const Candidate& a, const Candidate& b) {
+    if (a.shielded != b.shielded) return a.shielded;
+    return a.bucket > b.bucket;
+  });
+  for (const Candidate& candidate : order) plan.run_order.push_back(candidate.handle);
+}
+
+StepPlan PolicyCore::begin_step(const StepView& view) {
+  ++step_;
+  ++counters_.steps;
+  StepPlan plan;
+  plan.release = std::exchange(to_release_, {});
+  track_running(view);
+  settle_pauses(view.now, plan);
+  plan.release.insert(plan.release.end(), to_release_.begin(), to_release_.end());
+  to_release_.clear();
+  mark_overdue(view.now);
+  refresh_some();
+  admit(view, plan);
+  order_running(view, plan);
+  for (const SessionHandle handle : std::exchange(to_forget_, {})) {
+    if (!ledger_.has_session(handle)) plan.forget.push_back(handle);
+  }
+  std::sort(plan.forget.begin(), plan.forget.end());
+  plan.forget.erase(std::unique(plan.forget.begin(), plan.forget.end()), plan.forget.end());
+  return plan;
+}
+
+}  // namespace lamps

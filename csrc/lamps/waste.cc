@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "lamps/waste.h"
+
+namespace lamps {
+
+Waste waste_of(const PauseContext& pause, const CostModel& cost) {
+  const double context = static_cast<double>(pause.context_tokens);
+  const double others = static_cast<double>(pause.other_tokens);
+  Waste waste;
+  // Memory nobody wants is free to hold, even for ever (kForever * 0 is not 0).
+  if (pause.pressure > 0.0 && pause.context_tokens > 0) {
+    waste.preserve = context * pause.expected_remaining * pause.pressure;
+  }
+  waste.discard = cost.recompute_time(pause.context_tokens, pause.chunk) *
+                  (0.5 * context + others) * pause.p_return * pause.loss_share;
+  const Seconds copy = pause.host_memory_free ? cost.swap_time(pause.context_tokens) : kForever;
+  waste.swap = copy < kForever ? copy * context * (1.0 + pause.p_return) : kForever;
+  return waste;
+}
+
+Handling least_waste(const Waste& waste) {
+  if (waste.preserve <= waste.swap && waste.preserve <= waste.discard) return Handling::kPreserve;
+  return waste.swap <= waste.discard ? Handling::kSwap : Handling::kDiscard;
+}
+
+}  // namespace lamps

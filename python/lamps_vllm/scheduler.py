@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shim between vLLM's scheduler and the policy core.
+
+vLLM's ``schedule()`` runs unchanged. Before it, the core plans the step (one call): who may enter and in
+which order, whose kept KV goes, who would be preempted first. After it, the shim notes what happened and
+tells the core with the next call. Times are seconds of ``clock``.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from vllm.logger import init_logger
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.core.sched.request_queue import SchedulingPolicy, create_request_queue
+from vllm.v1.request import Request, RequestStatus
+
+import lamps_ext
+from lamps_vllm.compat import require_hooks
+from lamps_vllm.decisions import DecisionLog
+from lamps_vllm.hints import parse_hints
+from lamps_vllm.holds import HeldBlocks
+from lamps_vllm.options import LampsOptions, OptionError
+from lamps_vllm.queue import LampsQueue
+from lamps_vllm.session import SessionBook
+from lamps_vllm.turns import TurnTable
+
+logger = init_logger("vllm.lamps")
+
+_ENDED_WELL = (RequestStatus.FINISHED_STOPPED, RequestStatus.FINISHED_LENGTH_CAPPED)
+
+
+class LampsScheduler(AsyncScheduler):
+    """vLLM's scheduler with LAMPS deciding order, admission, kept KV and victims.
+
+    A fault inside LAMPS is logged once; from then on vLLM's own order applies and no request is lost.
+    """
+
+    clock: Callable[[], float] = staticmethod(time.monotonic)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        require_hooks()
+        super().__init__(*args, **kwargs)
+        if self.policy == SchedulingPolicy.PRIORITY:
+            raise OptionError(
+                "--scheduling-policy = 'priority': LAMPS sets the order itself; expected 'fcfs'"
+            )
+        options = LampsOptions.from_additional_config(self.vllm_config.additional_config)
+        manager = self.kv_cache_manager
+        # A token costs one slot in every KV cache group (hybrid models have several).
+        self._tokens_per_block = self.block_size / max(manager.num_kv_cache_groups, 1)
+        blocks = self.cache_config.num_gpu_blocks - 1  # block 0 is vLLM's null block
+        self._core = lamps_ext.PolicyCore(
+            lamps_ext.Engine(
+                capacity_tokens=max(int(blocks * self._tokens_per_block), 1),
+                block_tokens=max(int(self._tokens_per_block), 1),
+                max_context=self.max_model_len,
+                step_tokens=self.max_num_scheduled_tokens,
+            ),
+            options.to_core(),
+        )
+        self._keeps = options.preserve and manager.enable_caching
+        self._book = SessionBook()
+        self._turns = TurnTable()
+        self._holds = HeldBlocks(manager.block_pool, self._tokens_per_block)
+        self._log = DecisionLog(options.log_path)
+        self._core.record_decisions(self._log.on)
+        self._events: list[tuple[Any, ...]] = []
+        self._in_flight: deque[tuple[float, int, int, int]] = deque()
+        self._context_tokens = 0
+        self._last_update = 0.0
+        self._warned: set[str] = set()
+        self._faulted = False
+        self.waiting = LampsQueue()
+        self._stock_allocate = manager.allocate_slots
+        manager.allocate_slots = self._allocate_slots
+        logger.info("LAMPS schedules: %d KV tokens, %s", blocks * self._tokens_per_block, options)
+
+    # --- vLLM's hooks, each a guarded step of ours around its own work ---
+
+    def add_request(self, request: Request) -> None:
+        new = request.request_id not in self.requests  # else: more input of a streaming session
+        super().add_request(request)
+        if new:
+            self._guarded(self._on_arrival, request)
+
+    def schedule(self, *args: Any, **kwargs: Any) -> SchedulerOutput:
+        if self._faulted:
+            self._hand_back()
+        self._guarded(self._begin_step)
+        output = super().schedule(*args, **kwargs)
+        self._guarded(self._end_step, output)
+        return output
+
+    def update_from_output(self, scheduler_output: SchedulerOutput, *args: Any, **kwargs: Any) -> Any:
+        self._guarded(self._observe, scheduler_output)
+        return super().update_from_output(scheduler_output, *args, **kwargs)
+
+    def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super()._preempt_request(request, *args, **kwargs)
+        self._guarded(self._on_preemption, request)
+
+    def _free_blocks(self, request: Request) -> None:
+        self._guarded(self._on_finish, request)
+        super()._free_blocks(request)
+
+    def reset_prefix_cache(self, *args: Any, **kwargs: Any) -> bool:
+        for session in self._holds.release_all():
+            self._events.append((lamps_ext.RELEASED, session))
+        return super().reset_prefix_cache(*args, **kwargs)
+
+    def shutdown(self) -> None:
+        self._holds.release_all()
+        self._log.close()
+        super().shutdown()
+
+    # --- events ---
+
+    def _on_arrival(self, request: Request) -> None:
+        params = request.sampling_params
+        hints, complaints = parse_hints(params.extra_args if params else None)
+        for field, complaint in complaints:
+            self._warn_once(f"hint {field}", complaint)
+        session = self._book.resolve(hints.session or request.session_id, request.block_hashes)
+        turn = self._turns.add(request, session, hints.final_turn)
+        shared = self._referenced_tokens(request) - self._holds.unique_tokens(session)
+        self._events.append(
+            (lamps_ext.ARRIVE, self.clock(), turn, session, request.num_prompt_tokens,
+             max(shared, 0), hints.for_core())
+        )  # fmt: skip
+
+    def _on_preemption(self, request: Request) -> None:
+        turn = self._turns.of(request)
+        if turn is not None:
+            self._events.append((lamps_ext.PREEMPTED, self.clock(), turn))
+
+    def _on_finish(self, request: Request) -> None:
+        turn = self._turns.of(request)
+        if turn is None:
+            return
+        session, final = self._turns.session(turn), self._turns.is_final(turn)
+        well = request.status in _ENDED_WELL
+        held = 0
+        if well and self._keeps and not final and self._request_blocks_can_be_freed(request):
+            blocks = self.kv_cache_manager.pop_blocks_for_free(request)
+            held = self._holds.keep(session, blocks)
+        if well:
+            prompt_blocks = request.num_prompt_tokens // self.hash_block_size
+            self._book.remember(session, request.block_hashes, prompt_blocks)
+        self._turns.drop(request)
+        self._events.append(
+            (lamps_ext.FINISHED, self.clock(), turn, request.num_output_tokens,
+             request.num_tokens, held, not well)
+        )  # fmt: skip
+
+    # --- a step ---
+
+    def _begin_step(self) -> None:
+        now = self.clock()
+        handles = self._turns.handles
+        running = [handles.get(request.request_id, -1) for request in self.running]
+        context = [request.num_computed_tokens for request in self.running]
+        self._context_tokens = sum(context)
+        events, self._events = self._events, []
+        admit, release, forget, run_order = self._core.begin_step(
+            now,
+            int(self.kv_cache_manager.block_pool.get_num_free_blocks() * self._tokens_per_block),
+            self.max_num_scheduled_tokens,
+            self.max_num_active_reqs - len(self.running) - self.num_waiting_for_streaming_input,
+            running,
+            context,
+            events,
+        )
+        for session in release:
+            self._holds.release(session)
+        if run_order:
+            self._reorder_running(run_order)
+        self.waiting.open(map(self._turns.request, admit))
+        if self._log.on:
+            self._log.write(now, self._core.take_decisions(), self._book.name_of)
+        for session in forget:
+            self._holds.release(session)
+            self._book.forget(session)
+
+    def _end_step(self, output: SchedulerOutput) -> None:
+        now = self.clock()
+        for request in self.waiting.popped:
+            turn = self._turns.of(request)
+            if turn is None:
+                continue
+            if request in self.waiting:  # vLLM could not start it yet and put it back
+                self._events.append((lamps_ext.SKIPPED, turn))
+                continue
+            scheduled = output.num_scheduled_tokens.get(request.request_id, 0)
+            cached = max(request.num_computed_tokens - scheduled, 0)
+            self._events.append((lamps_ext.ADMITTED, now, turn, cached))
+            self._holds.release(self._turns.session(turn))  # its blocks are the request's own now
+        total = output.total_num_scheduled_tokens
+        if total:
+            sequences = len(output.num_scheduled_tokens)
+            self._in_flight.append((now, total - sequences, sequences, self._context_tokens))
+
+    def _observe(self, output: SchedulerOutput) -> None:
+        if not output.total_num_scheduled_tokens:
+            return
+        now = self.clock()
+        started, prefill, sequences, context = self._in_flight.popleft()
+        # With steps in flight, a step starts when the one before it ends.
+        seconds = now - max(started, self._last_update)
+        self._last_update = now
+        self._events.append((lamps_ext.STEP, prefill, sequences, context, seconds))
+
+    def _reorder_running(self, run_order: list[int]) -> None:
+        ordered = [self._turns.request(turn) for turn in run_order]
+        if len(ordered) == len(self.running):  # else: somebody we do not know runs too
+            self.running = ordered
+
+    def _allocate_slots(self, request: Request, *args: Any, **kwargs: Any) -> Any:
+        """vLLM's own, but kept KV gives way before it reports that memory is short."""
+        blocks = self._stock_allocate(request, *args, **kwargs)
+        if blocks is not None or not self._holds or self._faulted:
+            return blocks
+        for session in self._guarded(self._release_order, request) or ():
+            if not self._holds.release(session):
+                continue
+            self._events.append((lamps_ext.PRESSURE, self.clock(), session))
+            blocks = self._stock_allocate(request, *args, **kwargs)
+            if blocks is not None:
+                break
+        return blocks
+
+    def _release_order(self, request: Request) -> list[int]:
+        turn = self._turns.of(request)
+        own = None if turn is None else self._turns.session(turn)
+        everything = self.cache_config.num_gpu_blocks * self.block_size
+        order = self._core.release_order(self.clock(), everything)
+        return [session for session in order if session != own]
+
+    def _referenced_tokens(self, request: Request) -> int:
+        """Tokens of the prompt whose KV somebody references right now."""
+        if not self._keeps or self.enable_kv_cache_events:
+            return 0
+        blocks, _, _ = self.kv_cache_manager.get_computed_blocks(request)
+        live = sum(block.ref_cnt > 0 and not block.is_null for group in blocks.blocks for block in group)
+        return int(live * self._tokens_per_block)
+
+    # --- faults ---
+
+    def _guarded(self, step: Callable[..., Any], *args: Any) -> Any:
+        if self._faulted:
+            return None
+        try:
+            return step(*args)
+        except Exception:
+            self._faulted = True
+            logger.exception("LAMPS failed in %s; vLLM's own order applies from now on", step.__name__)
+            return None
+
+    def _hand_back(self) -> None:
+        """Leaves scheduling to vLLM: everyone who waits, in order of arrival; nothing kept."""
+        if not isinstance(self.waiting, LampsQueue):
+            return
+        self._holds.release_all()
+        self.kv_cache_manager.allocate_slots = self._stock_allocate
+        stock = create_request_queue(self.policy)
+        for request in sorted(self.waiting, key=lambda request: request.arrival_time):
+            stock.add_request(request)
+        self.waiting = stock
+
+    def _warn_once(self, field: str, complaint: str) -> None:
+        if field not in self._warned:
+            self._warned.add(field)
+            logger.warning("LAMPS ignores %s = %s", field, complaint)
