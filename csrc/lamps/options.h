@@ -12,7 +12,7 @@ struct Options {
   // Order. A waiting request's virtual deadline is its session's arrival plus
   // rank_weight * (memory-over-time / KV capacity): seconds of delay per second of whole-device
   // memory it is predicted to use, at most rank_horizon seconds. 0: oldest session first.
-  double rank_weight = 60.0;          // [0, 1e6], dimensionless
+  double rank_weight = 20.0;          // [0, 1e6], dimensionless
   Seconds rank_horizon = 20.0;        // [0, 1e6]
   // Waiting bound: a request that has waited this many steps and this many seconds is overdue and
   // goes before everything that is not.
@@ -25,7 +25,7 @@ struct Options {
   // at the maximum, shrinks while returning turns are seen to have lost their KV against our will,
   // and recovers.
   double admission_share = 1.0;       // [0.1, 1]
-  double min_admission_share = 0.5;   // [0.1, admission_share]
+  double min_admission_share = 0.8;   // [0.1, admission_share]
 
   // Pauses.
   Seconds redecide_seconds = 0.25;    // [0.001, 3600]: first re-decision of a paused session; later

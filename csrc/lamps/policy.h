@@ -135,7 +135,11 @@ class PolicyCore {
   [[nodiscard]] double expected_output(const Request& request) const;
   [[nodiscard]] TokenSeconds rank_of(const Request& request) const;
   [[nodiscard]] ReadyKey key_of(const Request& request) const;
-  [[nodiscard]] double pressure(Tokens used) const;
+  [[nodiscard]] bool calm() const;
+  [[nodiscard]] Tokens asked_by(const Request& request) const;
+  [[nodiscard]] Tokens limit_for(const Request& request) const;
+  [[nodiscard]] bool pauses_yield_to(const Request& head, Tokens working) const;
+  void update_pressure(const StepView& view);
   [[nodiscard]] PauseContext pause_context(Seconds now, const Session& session) const;
   void refresh(RequestHandle handle);
   void refresh_some();
@@ -168,7 +172,9 @@ class PolicyCore {
   Steps step_ = 0;
   RequestHandle refresh_cursor_ = kNoHandle;
   Tokens freeing_ = 0;             // decided to be let go, not yet free in the caller's pool
-  double pressure_ = 0.0;
+  double pressure_ = 0.0;          // demand over capacity: 0 while all fits, 1 at twice the capacity
+  double crowding_ = 0.0;          // pressure, averaged over the last seconds
+  Seconds last_step_at_ = 0.0;
   double loss_share_ = 1.0;        // of freed KV, the share found evicted at the return (averaged)
   Seconds decode_step_;            // averaged step time
   bool recording_ = false;

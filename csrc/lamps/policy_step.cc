@@ -16,15 +16,13 @@ constexpr std::size_t kMostScanned = 64;       // table entries looked at to fin
 constexpr std::size_t kMostDecisions = 32;     // due pauses settled per step
 constexpr double kWorkingShare = 0.25;         // below this share of the pool at work, while someone
                                                // waits, kept pauses give way
+constexpr double kCalm = 0.15;                 // averaged pressure below which the engine is calm
+constexpr Seconds kCrowdSeconds = 2.0;         // ... and the time it is averaged over
 constexpr double kGrowth = 0.5;                // next re-decision when the pause has grown by half
 
 }  // namespace
 
-// Demand over capacity: 0 while everything that is here or waits fits, 1 when twice as much is wanted.
-double PolicyCore::pressure(Tokens used) const {
-  const double demand = static_cast<double>(used + ledger_.running_growth() + ledger_.waiting_need());
-  return std::clamp(demand / static_cast<double>(engine_.capacity_tokens) - 1.0, 0.0, 1.0);
-}
+bool PolicyCore::calm() const { return crowding_ < kCalm; }
 
 PauseContext PolicyCore::pause_context(Seconds now, const Session& session) const {
   const Seconds elapsed = std::max(now - session.paused_at, 0.0);
@@ -158,12 +156,12 @@ void PolicyCore::track_running(const StepView& view) {
   }
 }
 
-// What keeping costs to restore per token-second it would free: the cheapest go first. Sessions that
-// have already returned and wait for their turn come last.
+// Crowded: by what they cost to restore per token-second they would free. Calm: the longest paused
+// first, as vLLM's own cache would evict them. Sessions that have already returned come last.
 std::vector<SessionHandle> PolicyCore::release_order(Seconds now, Tokens tokens) {
   struct Candidate {
     bool returned;
-    double price;
+    double order;
     SessionHandle handle;
   };
   std::vector<Candidate> candidates;
@@ -176,10 +174,11 @@ std::vector<SessionHandle> PolicyCore::release_order(Seconds now, Tokens tokens)
                           (1.0 - pause.p_return) * predictor_.patience();
     const double price = waste_of(pause, cost_).discard /
                          (static_cast<double>(session.held_tokens) * std::max(freed, 1e-6));
-    candidates.push_back({returned, returned ? -session.arrival : price, handle});
+    const double order = returned ? -session.arrival : calm() ? session.paused_at : price;
+    candidates.push_back({returned, order, handle});
   }
   std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
-    return std::tie(a.returned, a.price, a.handle) < std::tie(b.returned, b.price, b.handle);
+    return std::tie(a.returned, a.order, a.handle) < std::tie(b.returned, b.order, b.handle);
   });
   std::vector<SessionHandle> order;
   Tokens covered = 0;
@@ -208,29 +207,47 @@ bool PolicyCore::make_room(Seconds now, Tokens missing, Reason reason, StepPlan&
   return true;
 }
 
+// Tokens the request asks room for. A calm engine asks what vLLM asks, that the prompt fits; a crowded
+// one plans for the projected peak, so that nobody who was let in has to be preempted.
+Tokens PolicyCore::asked_by(const Request& request) const {
+  if (!calm()) return request.need();
+  const Tokens prompt = whole_blocks(static_cast<double>(request.prompt_tokens + 1));
+  return std::max<Tokens>(prompt - request.shared_tokens, 0);
+}
+
+Tokens PolicyCore::limit_for(const Request& request) const {
+  const bool resident = request.preempted || ledger_.session(request.session).held_tokens > 0;
+  return calm() || resident || request.overdue ? engine_.capacity_tokens : budget_.tokens();
+}
+
+// Whether kept pauses give way to the head of the queue: always on a calm engine, where the wait would
+// cost more than the recomputation; on a crowded one only for the overdue and before the engine starves.
+bool PolicyCore::pauses_yield_to(const Request& head, Tokens working) const {
+  return calm() || head.overdue ||
+         static_cast<double>(working) < kWorkingShare * static_cast<double>(engine_.capacity_tokens);
+}
+
 void PolicyCore::admit(const StepView& view, StepPlan& plan) {
-  const auto used = [&] { return engine_.capacity_tokens - view.free_tokens - freeing_; };
   Tokens promised = 0;  // to those admitted in this step
   Tokens step_tokens = view.step_tokens;
   std::vector<std::pair<RequestHandle, ReadyKey>> taken;
-  const auto working = [&] { return ledger_.running_context() + ledger_.running_growth() + promised; };
   while (!ready_.empty() && static_cast<std::int64_t>(taken.size()) < view.slots && step_tokens > 0) {
     const RequestHandle head = ready_.top();
     Request& request = ledger_.request(head);
-    const bool resident = ledger_.session(request.session).held_tokens > 0 || request.preempted;
-    const Tokens limit = resident || request.overdue ? engine_.capacity_tokens : budget_.tokens();
-    const Tokens missing = used() + ledger_.running_growth() + promised + request.need() - limit;
+    const Tokens growth = calm() ? 0 : ledger_.running_growth();
+    const Tokens asked = asked_by(request);
+    const Tokens used = engine_.capacity_tokens - view.free_tokens - freeing_;
+    const Tokens missing = used + growth + promised + asked - limit_for(request);
     if (missing > 0) {
       const bool idle = view.running.empty() && taken.empty();
-      const bool starved = static_cast<double>(working()) <
-                           kWorkingShare * static_cast<double>(engine_.capacity_tokens);
+      const Tokens working = ledger_.running_context() + ledger_.running_growth() + promised;
       const Reason reason = request.overdue ? Reason::kOverdue : Reason::kRoomForWaiting;
-      const bool may = request.overdue || idle || starved;
-      if (!(may && make_room(view.now, missing, reason, plan)) && !idle) break;
+      const bool yields = idle || pauses_yield_to(request, working);
+      if (!(yields && make_room(view.now, missing, reason, plan)) && !idle) break;
     }
     // One that the engine just skipped gets another try, but keeps no room from those behind it.
     if (!std::exchange(request.skipped, false)) {
-      promised += request.need();
+      promised += asked;
       step_tokens -= std::max<Tokens>(request.prompt_tokens - request.shared_tokens, 1);
     }
     plan.admit.push_back(head);
@@ -238,8 +255,17 @@ void PolicyCore::admit(const StepView& view, StepPlan& plan) {
     ready_.pop();
   }
   for (const auto& [handle, key] : taken) ready_.push(handle, key);  // waiting until admitted() says so
-  pressure_ = pressure(used());
-  freeing_ = 0;
+}
+
+// Pressure now, and its average over the last seconds: a burst that is gone at once is no crowd.
+void PolicyCore::update_pressure(const StepView& view) {
+  const Tokens used = engine_.capacity_tokens - view.free_tokens - std::exchange(freeing_, 0);
+  const double demand =
+      static_cast<double>(used + ledger_.running_growth() + ledger_.waiting_need());
+  pressure_ = std::clamp(demand / static_cast<double>(engine_.capacity_tokens) - 1.0, 0.0, 1.0);
+  const Seconds passed = std::clamp(view.now - last_step_at_, 0.0, kCrowdSeconds);
+  last_step_at_ = view.now;
+  crowding_ += (1.0 - std::exp(-passed / kCrowdSeconds)) * (pressure_ - crowding_);
 }
 
 void PolicyCore::order_running(const StepView& view, StepPlan& plan) const {
@@ -285,6 +311,7 @@ StepPlan PolicyCore::begin_step(const StepView& view) {
   mark_overdue(view.now);
   refresh_some();
   admit(view, plan);
+  update_pressure(view);
   order_running(view, plan);
   for (const SessionHandle handle : std::exchange(to_forget_, {})) {
     if (!ledger_.has_session(handle)) plan.forget.push_back(handle);

@@ -57,7 +57,9 @@ def available_profiles() -> list[str]:
     """Names of the profiles that ship with the package, sorted."""
     folder = resources.files("lamps_vllm") / "profiles"
     return sorted(
-        entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json")
+        entry.name.removesuffix(".json")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".json")
     )
 
 

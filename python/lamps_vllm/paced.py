@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vllm.platforms import current_platform
 from vllm.v1.worker.cpu_worker import CPUWorker
 
-from lamps_vllm.pace import Pacer, logger, profile_from_config
+from lamps_vllm.pace import PaceError, Pacer, logger, profile_from_config
 
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import GrammarOutput, SchedulerOutput
@@ -23,6 +24,10 @@ class PacedCPUWorker(CPUWorker):
     """`CPUWorker` padded to a modelled step time; a bad profile stops the start (PaceError)."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if not current_platform.is_cpu():
+            raise PaceError(
+                f"{type(self).__name__} paces the CPU engine; this is {current_platform.device_name}"
+            )
         super().__init__(*args, **kwargs)
         self._pacer = Pacer(profile_from_config(self.vllm_config.additional_config))
         self._step_started = 0.0

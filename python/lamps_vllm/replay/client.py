@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -26,6 +26,9 @@ FIRST_TOKEN_ID = 3  # Below sit the special tokens of most vocabularies.
 # A server closes idle connections (uvicorn after 5 s); a request on a closing one would fail.
 KEEPALIVE_S = 2.0
 READ_BUFFER_BYTES = 1 << 22  # One event with a long prompt's token ids must fit.
+
+
+SessionDone = Callable[[SessionRecord], None]
 
 
 class ReplayError(RuntimeError):
@@ -43,7 +46,6 @@ class ReplayOptions:
     vocab_size: int = 1024
     timeout_s: float = 900.0
     api_key: str | None = None
-    on_session: Callable[[SessionRecord], None] = field(default=lambda record: None)
 
 
 class Context:
@@ -97,9 +99,10 @@ class Context:
 class Replay:
     """One replay of a workload. Use once."""
 
-    def __init__(self, workload: Workload, options: ReplayOptions) -> None:
+    def __init__(self, workload: Workload, options: ReplayOptions, on_session: SessionDone) -> None:
         self._workload = workload
         self._options = options
+        self._on_session = on_session
         self._model = ""
         self._started = 0.0
         self._http: aiohttp.ClientSession
@@ -201,7 +204,7 @@ class Replay:
             if turn.error or turn.end is None:
                 break
             planned = turn.end + (segment.call_seconds or 0.0)
-        self._options.on_session(record)
+        self._on_session(record)
         return record
 
     async def _run_turn(
@@ -219,6 +222,11 @@ class Replay:
         return turn
 
 
-def replay(workload: Workload, options: ReplayOptions) -> ReplayResult:
-    """Replays a workload to the end. Raises ReplayError where it cannot start."""
-    return asyncio.run(Replay(workload, options).run())
+def replay(
+    workload: Workload, options: ReplayOptions, on_session: SessionDone = lambda record: None
+) -> ReplayResult:
+    """Replays a workload to the end; `on_session` sees every session as it ends, failed or not.
+
+    Raises ReplayError where the replay cannot start.
+    """
+    return asyncio.run(Replay(workload, options, on_session).run())

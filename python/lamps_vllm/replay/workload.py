@@ -122,7 +122,9 @@ class Workload(BaseModel):
             session.model_copy(
                 update={
                     "arrival": session.arrival / rate_factor,
-                    "segments": tuple(_scaled(segment, call_factor) for segment in session.segments),
+                    "segments": tuple(
+                        _scaled(segment, call_factor) for segment in session.segments
+                    ),
                 }
             )
             for session in self.sessions

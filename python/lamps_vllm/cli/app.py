@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `lamps` command. vLLM is imported only by the subcommands that need it."""
+
+from __future__ import annotations
+
+import typer
+
+from lamps_vllm.cli.compare import compare
+from lamps_vllm.cli.doctor import doctor
+from lamps_vllm.cli.replay import replay
+from lamps_vllm.cli.serve import run_vllm, serve_arguments
+from lamps_vllm.cli.workload import workload
+
+app = typer.Typer(
+    help="LAMPS for vLLM: schedule agent sessions by memory-over-time.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command(
+    add_help_option=False,
+    options_metavar="MODEL [OPTIONS OF VLLM]",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def serve(context: typer.Context) -> None:
+    """Serve a model: `vllm serve` with the LAMPS scheduler.
+
+    Everything after `serve` goes to vLLM as it is; `lamps serve --help=all` shows vLLM's options.
+    LAMPS has its own under --additional-config '{"lamps": {...}}'.
+    """
+    if context.args in ([], ["--help"], ["-h"]):
+        typer.echo(context.get_help())
+        return
+    run_vllm(serve_arguments(context.args))
+
+
+app.command()(workload)
+app.command()(replay)
+app.command()(compare)
+app.command()(doctor)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m lamps_vllm.demo`: both parts, one after the other, on this machine's engine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from openai import OpenAIError
+from rich.console import Console
+
+from lamps_vllm.demo.bfcl import BfclError
+from lamps_vllm.demo.chat import decision_table, read_decisions, run_chat
+from lamps_vllm.demo.model import CHAT_TEMPLATE, MAX_CONTEXT, NAME, ModelError, prepare_model
+from lamps_vllm.demo.overload import Load, load_for, run_overload
+from lamps_vllm.replay.arms import BUILT_IN, Deployment, command_line
+from lamps_vllm.replay.client import ReplayError
+from lamps_vllm.replay.server import ServerError, free_port, running_server
+
+FAILURES = (ModelError, BfclError, ServerError, ReplayError, OpenAIError)
+app = typer.Typer(add_completion=False)
+
+
+def on_gpu() -> bool:
+    """Whether the installed vLLM will run on a CUDA device."""
+    import torch  # noqa: PLC0415  (seconds of imports)
+
+    return torch.version.cuda is not None and torch.cuda.is_available()
+
+
+def deployment_of(model: Path, load: Load) -> Deployment:
+    """What every server of the demo serves: the same model, memory and chat template."""
+    extra = ["--served-model-name", NAME, "--chat-template", str(CHAT_TEMPLATE)]
+    extra += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--enforce-eager"]
+    return Deployment(
+        model=str(model),
+        kv_blocks=load.kv_blocks,
+        max_model_len=MAX_CONTEXT,
+        pace=None,
+        extra=tuple(extra),
+    )
+
+
+def show_chat(deployment: Deployment, folder: Path, console: Console) -> None:
+    """Part (a), with the decisions as the scheduler logged them."""
+    log = (folder / "decisions.jsonl").resolve()
+    log.unlink(missing_ok=True)
+    port = free_port()
+    command = command_line(BUILT_IN["lamps"], deployment, port)
+    command += ["--additional-config", json.dumps({"lamps": {"decision_log": str(log)}})]
+    console.print("  starting the server ...")
+    with running_server(command, port, folder / "chat.log") as base_url:
+        run_chat(base_url, console)
+    decisions = read_decisions(log)
+    if decisions:
+        console.print(decision_table(decisions, "What LAMPS decided about the session's KV"))
+        console.print("  waste: token-seconds of KV memory that would do no work\n")
+    else:
+        console.print(f"  [yellow]no decisions in {log}[/yellow]")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for results and server logs.")] = Path(
+        "results/demo"
+    ),
+    chat: Annotated[bool, typer.Option(help="Part (a), the tool-calling chat.")] = True,
+    overload: Annotated[bool, typer.Option(help="Part (b), stock against LAMPS.")] = True,
+) -> None:
+    """A tool-calling chat, then real agent prompts under overload: stock vLLM against LAMPS."""
+    console = Console()
+    started = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        console.print(f"[bold]Model[/bold]: {NAME} (converted once, then kept)")
+        load = load_for(on_gpu())
+        deployment = deployment_of(prepare_model(), load)
+        if chat:
+            console.print("[bold](a) A tool-calling chat with `lamps serve`[/bold]")
+            show_chat(deployment, out, console)
+        if overload:
+            console.print("[bold](b) Agent sessions under overload: stock vLLM, LAMPS[/bold]")
+            plot = run_overload(deployment, load, out, console)
+            console.print(f"  plot: {plot}; every turn: {plot.parent}/*.json")
+    except FAILURES as error:
+        console.print(f"[red]demo: {error}[/red]", markup=True)
+        raise typer.Exit(1) from error
+    console.print(f"Done in {time.monotonic() - started:.0f} s.")
+
+
+if __name__ == "__main__":
+    app()
