@@ -18,50 +18,70 @@ using rivals::RebuiltHeapQueue;
 using rivals::SetQueue;
 using rivals::SortedQueue;
 
-// Keys and handles drawn beforehand, so that drawing is not timed.
+// Sessions arrive 100 times a second; a virtual deadline is the arrival plus up to 20 s of rank;
+// one request in 20 is a resident's returning turn. Random numbers are drawn beforehand, outside
+// the timing.
 class Script {
  public:
-  Script(std::size_t waiting, unsigned seed) {
+  Script(std::size_t waiting, unsigned seed) : arrivals_(waiting) {
     std::mt19937 random(seed);
-    std::uniform_real_distribution<double> deadline(0.0, 1000.0);
+    std::uniform_real_distribution<double> rank(0.0, 20.0);
     for (std::size_t i = 0; i < kLength; ++i) {
-      keys_.push_back({static_cast<std::uint8_t>(random() % 3), deadline(random), i});
+      ranks_.push_back(rank(random));
       handles_.push_back(static_cast<RequestHandle>(random() % waiting));
     }
   }
-  const ReadyKey& key() { return keys_[next_++ % kLength]; }
-  RequestHandle handle() { return handles_[next_ % kLength]; }
+  ReadyKey arriving(RequestHandle handle) {
+    arrivals_[static_cast<std::size_t>(handle)] = ++sequence_;
+    return refreshed(handle);
+  }
+  ReadyKey refreshed(RequestHandle handle) {
+    const std::uint64_t sequence = arrivals_[static_cast<std::size_t>(handle)];
+    const double rank = ranks_[next_++ % kLength];
+    return {static_cast<std::uint8_t>(sequence % 20 == 0 ? 1 : 2),
+            0.01 * static_cast<double>(sequence) + rank, sequence};
+  }
+  RequestHandle any_handle() { return handles_[next_ % kLength]; }
 
  private:
   static constexpr std::size_t kLength = 1 << 14;
-  std::vector<ReadyKey> keys_;
+  std::vector<double> ranks_;
   std::vector<RequestHandle> handles_;
+  std::vector<std::uint64_t> arrivals_;  // by handle
+  std::uint64_t sequence_ = 0;
   std::size_t next_ = 0;
 };
 
 template <typename Queue>
 Queue filled(std::size_t waiting, Script& script) {
   Queue queue;
-  for (std::size_t i = 0; i < waiting; ++i) queue.push(static_cast<RequestHandle>(i), script.key());
+  for (std::size_t i = 0; i < waiting; ++i) {
+    const auto handle = static_cast<RequestHandle>(i);
+    queue.push(handle, script.arriving(handle));
+  }
   return queue;
 }
 
+// The first is served, and a new request arrives.
 template <typename Queue>
 void replace_first(Queue& queue, Script& script) {
-  queue.push(queue.pop(), script.key());
+  const RequestHandle handle = queue.pop();
+  queue.push(handle, script.arriving(handle));
 }
 
+// A rank is refreshed.
 template <typename Queue>
 void rekey_any(Queue& queue, Script& script) {
-  const RequestHandle handle = script.handle();
-  queue.rekey(handle, script.key());
+  const RequestHandle handle = script.any_handle();
+  queue.rekey(handle, script.refreshed(handle));
 }
 
+// A client goes away, and a new request arrives.
 template <typename Queue>
 void replace_any(Queue& queue, Script& script) {
-  const RequestHandle handle = script.handle();
+  const RequestHandle handle = script.any_handle();
   queue.remove(handle);
-  queue.push(handle, script.key());
+  queue.push(handle, script.arriving(handle));
 }
 
 template <typename Queue>

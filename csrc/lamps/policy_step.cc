@@ -11,8 +11,8 @@
 namespace lamps {
 namespace {
 
-constexpr std::size_t kMostRefreshes = 16;     // ranks refreshed per step: keeps a step O(log n)
-constexpr std::size_t kMostScanned = 64;       // table entries looked at to find them
+constexpr std::size_t kMostRefreshes = 4;      // ranks refreshed per step: keeps a step O(log n)
+constexpr std::size_t kMostScanned = 16;       // table entries looked at to find them
 constexpr std::size_t kMostDecisions = 32;     // due pauses settled per step
 constexpr double kWorkingShare = 0.25;         // below this share of the pool at work, while someone
                                                // waits, kept pauses give way

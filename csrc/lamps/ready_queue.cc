@@ -46,7 +46,12 @@ void ReadyQueue::push(RequestHandle handle, const ReadyKey& key) {
 void ReadyQueue::rekey(RequestHandle handle, const ReadyKey& key) {
   const std::size_t position = position_of(handle);
   require_ordered(key);
-  settle(position, Entry{key, handle});
+  const Entry entry{key, handle};
+  if (position > 0 && entry < heap_[(position - 1) / kArity]) {
+    sift_up(position, entry);
+  } else {
+    sift_down(position, entry);
+  }
 }
 
 void ReadyQueue::remove(RequestHandle handle) {
@@ -54,7 +59,9 @@ void ReadyQueue::remove(RequestHandle handle) {
   position_[index_of(handle)] = kNotQueued;
   const Entry last = heap_.back();
   heap_.pop_back();
-  if (position < heap_.size()) settle(position, last);
+  // The last entry is a leaf and nearly always belongs near the bottom: let the hole sink there
+  // without comparing it on the way.
+  if (position < heap_.size()) sift_up(sink_hole(position), last);
 }
 
 RequestHandle ReadyQueue::top() const { return heap_.empty() ? kNoHandle : heap_.front().handle; }
@@ -129,14 +136,6 @@ void ReadyQueue::place(std::size_t position, const Entry& entry) {
   position_[index_of(entry.handle)] = static_cast<std::int32_t>(position);
 }
 
-void ReadyQueue::settle(std::size_t position, const Entry& entry) {
-  if (position > 0 && entry < heap_[(position - 1) / kArity]) {
-    sift_up(position, entry);
-  } else {
-    sift_down(position, entry);
-  }
-}
-
 void ReadyQueue::sift_up(std::size_t position, const Entry& entry) {
   while (position > 0) {
     const std::size_t parent = (position - 1) / kArity;
@@ -147,18 +146,31 @@ void ReadyQueue::sift_up(std::size_t position, const Entry& entry) {
   place(position, entry);
 }
 
+std::size_t ReadyQueue::least_child(std::size_t position) const {
+  const std::size_t first_child = position * kArity + 1;
+  const std::size_t end = std::min(first_child + kArity, heap_.size());
+  std::size_t least = first_child;
+  for (std::size_t child = first_child + 1; child < end; ++child) {
+    if (heap_[child] < heap_[least]) least = child;
+  }
+  return least;
+}
+
+std::size_t ReadyQueue::sink_hole(std::size_t position) {
+  while (position * kArity + 1 < heap_.size()) {
+    const std::size_t child = least_child(position);
+    place(position, heap_[child]);
+    position = child;
+  }
+  return position;
+}
+
 void ReadyQueue::sift_down(std::size_t position, const Entry& entry) {
-  for (;;) {
-    const std::size_t first_child = position * kArity + 1;
-    if (first_child >= heap_.size()) break;
-    const std::size_t end = std::min(first_child + kArity, heap_.size());
-    std::size_t least = first_child;
-    for (std::size_t child = first_child + 1; child < end; ++child) {
-      if (heap_[child] < heap_[least]) least = child;
-    }
-    if (!(heap_[least] < entry)) break;
-    place(position, heap_[least]);
-    position = least;
+  while (position * kArity + 1 < heap_.size()) {
+    const std::size_t child = least_child(position);
+    if (!(heap_[child] < entry)) break;
+    place(position, heap_[child]);
+    position = child;
   }
   place(position, entry);
 }

@@ -53,8 +53,10 @@ class ReadyQueue {
   };
   [[nodiscard]] std::size_t position_of(RequestHandle handle) const;  // throws UnknownHandle
   void place(std::size_t position, const Entry& entry);
-  // `entry` is taken out of the heap (or not yet in it); `position` is the hole it may fill.
-  void settle(std::size_t position, const Entry& entry);
+  [[nodiscard]] std::size_t least_child(std::size_t position) const;  // it must have one
+  // Moves the hole at `position` to a leaf; returns where it ends.
+  std::size_t sink_hole(std::size_t position);
+  // `position` is a hole; `entry` goes there or, in heap order, above or below it.
   void sift_up(std::size_t position, const Entry& entry);
   void sift_down(std::size_t position, const Entry& entry);
 

@@ -75,7 +75,6 @@ class LampsScheduler(AsyncScheduler):
         self._faulted = False
         self.waiting = LampsQueue()
         self._stock_allocate = manager.allocate_slots
-        manager.allocate_slots = self._allocate_slots
         logger.info("LAMPS schedules: %d KV tokens, %s", blocks * self._tokens_per_block, options)
 
     # --- vLLM's hooks, each a guarded step of ours around its own work ---
@@ -178,6 +177,7 @@ class LampsScheduler(AsyncScheduler):
         if run_order:
             self._reorder_running(run_order)
         self.waiting.open(map(self._turns.request, admit))
+        self._watch_allocations()
         if self._log.on:
             self._log.write(now, self._core.take_decisions(), self._book.name_of)
         for session in forget:
@@ -217,19 +217,32 @@ class LampsScheduler(AsyncScheduler):
         if len(ordered) == len(self.running):  # else: somebody we do not know runs too
             self.running = ordered
 
-    def _allocate_slots(self, request: Request, *args: Any, **kwargs: Any) -> Any:
-        """vLLM's own, but kept KV gives way before it reports that memory is short."""
-        blocks = self._stock_allocate(request, *args, **kwargs)
-        if blocks is not None or not self._holds or self._faulted:
-            return blocks
+    def _watch_allocations(self) -> None:
+        """Lets kept KV give way before vLLM hears that memory is short.
+
+        Called for every running request of every step, so it stands in the way only while KV is kept.
+        """
+        manager = self.kv_cache_manager
+        if not self._holds:
+            manager.__dict__.pop("allocate_slots", None)
+        elif "allocate_slots" not in manager.__dict__:
+            stock, retry = self._stock_allocate, self._allocate_after_release
+
+            def allocate_slots(request: Request, *args: Any, **kwargs: Any) -> Any:
+                blocks = stock(request, *args, **kwargs)
+                return retry(request, *args, **kwargs) if blocks is None else blocks
+
+            manager.allocate_slots = allocate_slots
+
+    def _allocate_after_release(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         for session in self._guarded(self._release_order, request) or ():
             if not self._holds.release(session):
                 continue
             self._events.append((lamps_ext.PRESSURE, self.clock(), session))
             blocks = self._stock_allocate(request, *args, **kwargs)
             if blocks is not None:
-                break
-        return blocks
+                return blocks
+        return None
 
     def _release_order(self, request: Request) -> list[int]:
         turn = self._turns.of(request)
@@ -263,7 +276,7 @@ class LampsScheduler(AsyncScheduler):
         if not isinstance(self.waiting, LampsQueue):
             return
         self._holds.release_all()
-        self.kv_cache_manager.allocate_slots = self._stock_allocate
+        self._watch_allocations()
         stock = create_request_queue(self.policy)
         for request in sorted(self.waiting, key=lambda request: request.arrival_time):
             stock.add_request(request)

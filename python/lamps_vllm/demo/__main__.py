@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -14,10 +12,11 @@ import typer
 from openai import OpenAIError
 from rich.console import Console
 
+from lamps_vllm.cli.compare import show
 from lamps_vllm.demo.bfcl import BfclError
 from lamps_vllm.demo.chat import decision_table, read_decisions, run_chat
 from lamps_vllm.demo.model import CHAT_TEMPLATE, MAX_CONTEXT, NAME, ModelError, prepare_model
-from lamps_vllm.demo.overload import Load, load_for, run_overload
+from lamps_vllm.demo.overload import Load, compare_under_load, load_for
 from lamps_vllm.replay.arms import BUILT_IN, Deployment, command_line
 from lamps_vllm.replay.client import ReplayError
 from lamps_vllm.replay.server import ServerError, free_port, running_server
@@ -85,8 +84,7 @@ def demo(
             show_chat(deployment, out, console)
         if overload:
             console.print("[bold](b) Agent sessions under overload: stock vLLM, LAMPS[/bold]")
-            plot = run_overload(deployment, load, out, console)
-            console.print(f"  plot: {plot}; every turn: {plot.parent}/*.json")
+            show(compare_under_load(deployment, load, out))
     except FAILURES as error:
         console.print(f"[red]demo: {error}[/red]", markup=True)
         raise typer.Exit(1) from error

@@ -58,8 +58,10 @@ class Tool:
             "type": "object",
             "properties": {self.argument: argument},
             "required": [self.argument],
+            "additionalProperties": False,
         }
-        function = {"name": self.name, "description": self.description, "parameters": parameters}
+        function = {"name": self.name, "description": self.description, "strict": True}
+        function["parameters"] = parameters
         return {"type": "function", "function": function}
 
     def run(self, arguments: str) -> str:
