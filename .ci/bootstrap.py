@@ -51,7 +51,7 @@ class SetupError(Exception):
     """The environment cannot be made; the message says what is missing and what to do."""
 
 
-def run(*command, env=None) -> None:
+def run(*command) -> None:
     """Run `command` with its output in the log; on failure raise with the end of that output."""
     CACHE.mkdir(exist_ok=True)
     with LOG.open("a") as log:
@@ -59,7 +59,7 @@ def run(*command, env=None) -> None:
         log.flush()
         begin = log.tell()
         status = subprocess.run(
-            list(map(str, command)), stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env=env
+            list(map(str, command)), stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, check=False
         ).returncode
     if status:
         output = LOG.read_text(errors="replace")[begin:].strip().splitlines()
@@ -211,7 +211,8 @@ def install_cpp_deps() -> None:
 def has_header(name: str) -> bool:
     command = [os.environ.get("CXX", "c++"), "-E", "-x", "c++", "-"]
     source = f"#include <{name}>\n"
-    return subprocess.run(command, input=source, text=True, capture_output=True).returncode == 0
+    done = subprocess.run(command, input=source, text=True, capture_output=True, check=False)
+    return done.returncode == 0
 
 
 def install_demo_data() -> None:

@@ -25,7 +25,7 @@ struct Options {
   // at the maximum, shrinks while returning turns are seen to have lost their KV against our will,
   // and recovers.
   double admission_share = 1.0;       // [0.1, 1]
-  double min_admission_share = 0.8;   // [0.1, admission_share]
+  double min_admission_share = 0.9;   // [0.1, admission_share]
 
   // Pauses.
   Seconds redecide_seconds = 0.25;    // [0.001, 3600]: first re-decision of a paused session; later

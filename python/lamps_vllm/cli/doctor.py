@@ -55,7 +55,8 @@ def _core() -> Finding:
         core = importlib.import_module("lamps_ext")
     except ImportError as error:
         return Finding("C++ core (lamps_ext)", False, f"does not load: {error}")
-    return Finding("C++ core (lamps_ext)", True, f"{core.build_info()}, {core.__file__}")
+    facts = ", ".join(f"{name} {value}" for name, value in core.build_info().items())
+    return Finding("C++ core (lamps_ext)", True, facts)
 
 
 def _cuda() -> Finding:

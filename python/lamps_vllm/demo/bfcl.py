@@ -137,7 +137,12 @@ def _call_seconds(rng: np.random.Generator) -> float:
 
 
 def bfcl_workload(
-    sessions: int, arrivals_per_s: float, *, segments: int = 5, output_tokens: int = 24, seed: int = 0
+    sessions: int,
+    arrivals_per_s: float,
+    *,
+    segments: int = 5,
+    output_tokens: int = 24,
+    seed: int = 0,
 ) -> Workload:
     """`sessions` distinct entries arriving at random (Poisson) times, `arrivals_per_s` on average.
 
@@ -145,7 +150,9 @@ def bfcl_workload(
     """
     folder = data_folder()
     entries = _lines(folder / CATEGORY)
-    answers = {row["id"]: row["ground_truth"] for row in _lines(folder / "possible_answer" / CATEGORY)}
+    answers = {
+        row["id"]: row["ground_truth"] for row in _lines(folder / "possible_answer" / CATEGORY)
+    }
     if sessions > len(entries):
         raise BfclError(f"{sessions} sessions asked for; the category has {len(entries)} entries")
     rng = np.random.default_rng(seed)

@@ -7,6 +7,8 @@ rotates from repeat to repeat, so that a drift of the machine falls on all of th
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,7 +97,7 @@ class Comparison:
                 "arms": {
                     arm.name: {
                         "identity": arm.identity,
-                        "command": command_line(arm, plan.deployment, 0),
+                        "command": _printable(command_line(arm, plan.deployment, 0)),
                     }
                     for arm in plan.arms
                 },
@@ -118,3 +120,9 @@ class Comparison:
         times = {arm: values for arm, values in self.times.items() if values}
         plot_comparison(path, done, times, self.reference, self.plan.title)
         return path
+
+
+def _printable(command: Sequence[str]) -> str:
+    """A command as one would type it, without the paths of this machine."""
+    text = shlex.join(["python" if word == sys.executable else word for word in command])
+    return text.replace(str(Path.home()), "~")
