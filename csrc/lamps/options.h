@@ -28,7 +28,7 @@ struct Options {
   double min_admission_share = 0.9;   // [0.1, admission_share]
 
   // Pauses.
-  Seconds redecide_seconds = 0.25;    // [0.001, 3600]: first re-decision of a paused session; later
+  Seconds redecide_seconds = 0.1;     // [0.001, 3600]: first re-decision of a paused session; later
                                       // ones come when the pause has grown by half
   Seconds forget_seconds = 3600.0;    // [1, 1e7]: a paused session is forgotten at the latest then
   bool preserve = true;               // keep KV across calls at all

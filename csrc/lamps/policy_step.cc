@@ -252,7 +252,7 @@ void PolicyCore::admit(const StepView& view, StepPlan& plan) {
     }
     plan.admit.push_back(head);
     taken.emplace_back(head, ready_.key_of(head));
-    ready_.pop();
+    ready_.remove(head);  // making room may have put another one first
   }
   for (const auto& [handle, key] : taken) ready_.push(handle, key);  // waiting until admitted() says so
 }

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -72,6 +74,8 @@ def demo(
     overload: Annotated[bool, typer.Option(help="Part (b), stock against LAMPS.")] = True,
 ) -> None:
     """A tool-calling chat, then real agent prompts under overload: stock vLLM against LAMPS."""
+    # A SIGTERM must stop the server too; the default action would leave it behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     console = Console()
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)

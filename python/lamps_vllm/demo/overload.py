@@ -16,7 +16,7 @@ ARMS = (BUILT_IN["stock"], BUILT_IN["lamps"])
 
 @dataclass(frozen=True)
 class Load:
-    """How hard the engine is pressed: sessions, their arrivals per second, KV in 32-token blocks."""
+    """How hard the engine is pressed; `kv_blocks` are blocks of 32 tokens."""
 
     sessions: int
     arrivals_per_s: float
@@ -28,7 +28,7 @@ def load_for(on_gpu: bool) -> Load:
 
     A GPU computes this model some fifty times faster; its memory is made as scarce.
     """
-    return Load(120, 12.0, 480) if on_gpu else Load(18, 0.5, 320)
+    return Load(120, 12.0, 480) if on_gpu else Load(14, 0.7, 288)
 
 
 def compare_under_load(deployment: Deployment, load: Load, folder: Path) -> Comparison:
