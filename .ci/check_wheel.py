@@ -96,9 +96,8 @@ def interpreters() -> dict[int, str]:
             test = f"import sys, ensurepip, venv; sys.exit(sys.version_info[:2] != (3, {minor}))"
             if minor in found or not shutil.which(candidate):
                 continue
-            if not subprocess.run(
-                [candidate, "-c", test], capture_output=True, check=False
-            ).returncode:
+            fits = subprocess.run([candidate, "-c", test], capture_output=True, check=False)
+            if fits.returncode == 0:
                 found[minor] = candidate
     return found
 

@@ -25,10 +25,10 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.support.lockstep import Lockstep, make_config, make_request, make_scheduler
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 
 from lamps_vllm.scheduler import LampsScheduler
+from tests.support.lockstep import Lockstep, make_config, make_request, make_scheduler
 
 ARMS = ("fcfs", "priority", "python sort", "lamps")
 PROMPT, OUTPUT, BLOCK = 96, 4000, 32

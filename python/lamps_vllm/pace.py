@@ -18,7 +18,8 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-logger = logging.getLogger(__name__)
+# Below "vllm", whose handlers and level the worker process has set up.
+logger = logging.getLogger("vllm.lamps.pace")
 
 CONFIG_KEY = "lamps_pace"
 REPORT_EVERY_STEPS = 1000

@@ -26,7 +26,7 @@ class PacedCPUWorker(CPUWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if not current_platform.is_cpu():
             raise PaceError(
-                f"{type(self).__name__} paces the CPU engine; this is {current_platform.device_name}"
+                f"{type(self).__name__} needs the CPU engine, here it is {current_platform.device_name}"
             )
         super().__init__(*args, **kwargs)
         self._pacer = Pacer(profile_from_config(self.vllm_config.additional_config))

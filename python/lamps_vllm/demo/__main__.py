@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import time
@@ -16,15 +15,17 @@ from rich.console import Console
 
 from lamps_vllm.cli.compare import show
 from lamps_vllm.demo.bfcl import BfclError
-from lamps_vllm.demo.chat import decision_table, read_decisions, run_chat
+from lamps_vllm.demo.chat import ChatError, run_chat
+from lamps_vllm.demo.decisions import in_words, logging_arm, read_decisions, summary
 from lamps_vllm.demo.model import CHAT_TEMPLATE, MAX_CONTEXT, NAME, ModelError, prepare_model
-from lamps_vllm.demo.overload import Load, compare_under_load, load_for
-from lamps_vllm.replay.arms import BUILT_IN, Deployment, command_line
+from lamps_vllm.demo.overload import BLOCK_TOKENS, Load, compare_under_load, load_for
+from lamps_vllm.replay.arms import Deployment, command_line
 from lamps_vllm.replay.client import ReplayError
 from lamps_vllm.replay.server import ServerError, free_port, running_server
 
-FAILURES = (ModelError, BfclError, ServerError, ReplayError, OpenAIError)
+FAILURES = (ModelError, BfclError, ChatError, ServerError, ReplayError, OpenAIError)
 app = typer.Typer(add_completion=False)
+console = Console(highlight=False)
 
 
 def on_gpu() -> bool:
@@ -40,6 +41,7 @@ def deployment_of(model: Path, load: Load) -> Deployment:
     extra += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--enforce-eager"]
     return Deployment(
         model=str(model),
+        block_size=BLOCK_TOKENS,
         kv_blocks=load.kv_blocks,
         max_model_len=MAX_CONTEXT,
         pace=None,
@@ -47,22 +49,29 @@ def deployment_of(model: Path, load: Load) -> Deployment:
     )
 
 
-def show_chat(deployment: Deployment, folder: Path, console: Console) -> None:
-    """Part (a), with the decisions as the scheduler logged them."""
-    log = (folder / "decisions.jsonl").resolve()
-    log.unlink(missing_ok=True)
+def show_chat(deployment: Deployment, folder: Path) -> None:
+    """Part (a), then every decision of the scheduler as it logged them."""
+    log = folder / "chat-decisions.jsonl"
     port = free_port()
-    command = command_line(BUILT_IN["lamps"], deployment, port)
-    command += ["--additional-config", json.dumps({"lamps": {"decision_log": str(log)}})]
+    command = command_line(logging_arm(log), deployment, port)
     console.print("  starting the server ...")
-    with running_server(command, port, folder / "chat.log") as base_url:
+    with running_server(command, port, folder / "logs" / "chat.log") as base_url:
         run_chat(base_url, console)
+    console.print("  What LAMPS decided about the session's KV, and why:")
     decisions = read_decisions(log)
-    if decisions:
-        console.print(decision_table(decisions, "What LAMPS decided about the session's KV"))
-        console.print("  waste: token-seconds of KV memory that would do no work\n")
-    else:
-        console.print(f"  [yellow]no decisions in {log}[/yellow]")
+    for decision in decisions:
+        console.print("  " + in_words(decision, decisions[0].get("t", 0.0)), soft_wrap=True)
+    if not decisions:
+        console.print(f"  [yellow]nothing: {log} is empty[/yellow]")
+
+
+def show_overload(deployment: Deployment, load: Load, folder: Path) -> None:
+    """Part (b), with the decisions counted."""
+    log = folder / "overload-decisions.jsonl"
+    show(compare_under_load(deployment, load, folder, log))
+    console.print("Decisions of LAMPS:")
+    for line in summary(read_decisions(log)):
+        console.print("  " + line)
 
 
 @app.command()
@@ -76,7 +85,6 @@ def demo(
     """A tool-calling chat, then real agent prompts under overload: stock vLLM against LAMPS."""
     # A SIGTERM must stop the server too; the default action would leave it behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    console = Console()
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     try:
@@ -84,13 +92,13 @@ def demo(
         load = load_for(on_gpu())
         deployment = deployment_of(prepare_model(), load)
         if chat:
-            console.print("[bold](a) A tool-calling chat with `lamps serve`[/bold]")
-            show_chat(deployment, out, console)
+            console.print("\n[bold](a) A tool-calling chat with `lamps serve`[/bold]")
+            show_chat(deployment, out)
         if overload:
-            console.print("[bold](b) Agent sessions under overload: stock vLLM, LAMPS[/bold]")
-            show(compare_under_load(deployment, load, out))
+            console.print("\n[bold](b) Agent sessions under overload: stock vLLM, LAMPS[/bold]")
+            show_overload(deployment, load, out)
     except FAILURES as error:
-        console.print(f"[red]demo: {error}[/red]", markup=True)
+        console.print(f"[red]demo: {error}[/red]")
         raise typer.Exit(1) from error
     console.print(f"Done in {time.monotonic() - started:.0f} s.")
 

@@ -8,15 +8,17 @@ from pathlib import Path
 
 from lamps_vllm.cli.console import replay_with_progress
 from lamps_vllm.demo.bfcl import bfcl_workload
+from lamps_vllm.demo.decisions import logging_arm
+from lamps_vllm.demo.model import NAME
 from lamps_vllm.replay.arms import BUILT_IN, Deployment
 from lamps_vllm.replay.comparison import Comparison, Plan
 
-ARMS = (BUILT_IN["stock"], BUILT_IN["lamps"])
+BLOCK_TOKENS = 32
 
 
 @dataclass(frozen=True)
 class Load:
-    """How hard the engine is pressed; `kv_blocks` are blocks of 32 tokens."""
+    """How hard the engine is pressed; `kv_blocks` are blocks of BLOCK_TOKENS."""
 
     sessions: int
     arrivals_per_s: float
@@ -24,23 +26,24 @@ class Load:
 
 
 def load_for(on_gpu: bool) -> Load:
-    """About twice what the stock engine sustains, with memory for a handful of contexts.
+    """More than twice what the stock engine sustains, with memory for four or five contexts.
 
     A GPU computes this model some fifty times faster; its memory is made as scarce.
     """
-    return Load(120, 12.0, 480) if on_gpu else Load(14, 0.7, 288)
+    return Load(120, 12.0, 320) if on_gpu else Load(12, 0.7, 288)
 
 
-def compare_under_load(deployment: Deployment, load: Load, folder: Path) -> Comparison:
+def compare_under_load(deployment: Deployment, load: Load, folder: Path, log: Path) -> Comparison:
     """Replays the same sessions against stock vLLM and LAMPS, each on a fresh server.
 
-    Raises BfclError, ServerError or ReplayError.
+    LAMPS writes its decisions to `log`. Raises BfclError, ServerError or ReplayError.
     """
     title = (
         f"{load.sessions} BFCL agent sessions, {load.arrivals_per_s:g} arriving per s, "
-        f"one run per arm\n{deployment.describe()}"
+        f"one run per arm\n{NAME} at real speed, KV for {load.kv_blocks * BLOCK_TOKENS} tokens"
     )
     workload = bfcl_workload(load.sessions, load.arrivals_per_s)
-    comparison = Comparison(Plan(ARMS, [workload], deployment, folder, title))
+    arms = (BUILT_IN["stock"], logging_arm(log))
+    comparison = Comparison(Plan(arms, [workload], deployment, folder, title))
     comparison.run(replay_with_progress)
     return comparison

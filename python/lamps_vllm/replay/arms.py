@@ -104,7 +104,8 @@ class Deployment:
             "--max-model-len": self.max_model_len,
         }
         options = ["--host", "127.0.0.1", "--enable-prompt-tokens-details"]
-        options += ["--disable-uvicorn-access-log"]
+        # Without a moment to stop, vLLM kills its engine and the worker's last words are lost.
+        options += ["--disable-uvicorn-access-log", "--shutdown-timeout", "10"]
         for flag, number in numbers.items():
             options += [flag, str(number)] if number is not None else []
         if self.model is None:

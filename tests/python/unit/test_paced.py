@@ -141,7 +141,7 @@ def test_bad_profile_names_field_value_and_range(tmp_path, content, message):
 def test_worker_pads_the_whole_step(monkeypatch, samples_later):
     """Forward and sampling are one step: the padding comes after whichever is last."""
     pytest.importorskip("vllm")
-    from lamps_vllm import paced  # noqa: PLC0415
+    from lamps_vllm import paced
 
     time = FakeTime()
 

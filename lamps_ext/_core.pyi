@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+# Generated from the module by `make stub`; a test compares the two.
+"""
+LAMPS policy core: who goes next, whose KV stays, who may come in.
+"""
+
+from __future__ import annotations
+import collections.abc
+import typing
+
+__all__: list[str] = [
+    "ADMITTED",
+    "ARRIVE",
+    "CostParameters",
+    "Engine",
+    "FINISHED",
+    "InvalidOption",
+    "InvariantViolation",
+    "LampsError",
+    "Options",
+    "PREEMPTED",
+    "PRESSURE",
+    "PolicyCore",
+    "RELEASED",
+    "ReadyQueue",
+    "SKIPPED",
+    "STEP",
+    "UnknownHandle",
+    "build_info",
+]
+
+class LampsError(RuntimeError):
+    pass
+
+class InvalidOption(LampsError):
+    pass
+
+class UnknownHandle(LampsError):
+    pass
+
+class InvariantViolation(LampsError):
+    pass
+
+class CostParameters:
+    """
+    What a step costs at start; calibrated online. Seconds, bytes.
+    """
+    def __init__(self) -> None: ...
+    @property
+    def base(self) -> float: ...
+    @base.setter
+    def base(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def kv_bytes_per_token(self) -> int: ...
+    @kv_bytes_per_token.setter
+    def kv_bytes_per_token(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def per_context(self) -> float: ...
+    @per_context.setter
+    def per_context(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def per_decode(self) -> float: ...
+    @per_decode.setter
+    def per_decode(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def per_prefill(self) -> float: ...
+    @per_prefill.setter
+    def per_prefill(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def swap_bytes_per_s(self) -> float: ...
+    @swap_bytes_per_s.setter
+    def swap_bytes_per_s(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+
+class Options:
+    """
+    What an operator may set; ranges in csrc/lamps/options.h.
+    """
+
+    cost: CostParameters
+    preserve: bool
+    def __init__(self) -> None: ...
+    def validate(self) -> None:
+        """
+        Raises InvalidOption naming the first value outside its range.
+        """
+    @property
+    def admission_share(self) -> float: ...
+    @admission_share.setter
+    def admission_share(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def forget_seconds(self) -> float: ...
+    @forget_seconds.setter
+    def forget_seconds(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def min_admission_share(self) -> float: ...
+    @min_admission_share.setter
+    def min_admission_share(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def rank_horizon(self) -> float: ...
+    @rank_horizon.setter
+    def rank_horizon(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def rank_weight(self) -> float: ...
+    @rank_weight.setter
+    def rank_weight(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def redecide_seconds(self) -> float: ...
+    @redecide_seconds.setter
+    def redecide_seconds(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def score_update_interval(self) -> int: ...
+    @score_update_interval.setter
+    def score_update_interval(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def starvation_seconds(self) -> float: ...
+    @starvation_seconds.setter
+    def starvation_seconds(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def starvation_threshold(self) -> int: ...
+    @starvation_threshold.setter
+    def starvation_threshold(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def victim_hysteresis(self) -> float: ...
+    @victim_hysteresis.setter
+    def victim_hysteresis(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+
+class Engine:
+    """
+    What the engine is: KV capacity, block size, longest context, tokens per step.
+    """
+    def __init__(
+        self,
+        *,
+        capacity_tokens: typing.SupportsInt | typing.SupportsIndex,
+        block_tokens: typing.SupportsInt | typing.SupportsIndex,
+        max_context: typing.SupportsInt | typing.SupportsIndex,
+        step_tokens: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    @property
+    def block_tokens(self) -> int: ...
+    @property
+    def capacity_tokens(self) -> int: ...
+    @property
+    def max_context(self) -> int: ...
+    @property
+    def step_tokens(self) -> int: ...
+
+class ReadyQueue:
+    """
+    Indexed heap of waiting requests; keys are (service_class, deadline, sequence), lowest first.
+    """
+    def __contains__(self, handle: typing.SupportsInt | typing.SupportsIndex) -> bool: ...
+    def __init__(self) -> None: ...
+    def __len__(self) -> int: ...
+    def check_invariants(self) -> None: ...
+    def first(self, limit: typing.SupportsInt | typing.SupportsIndex) -> list[int]:
+        """
+        The first `limit` handles in order.
+        """
+    def pop(self) -> int:
+        """
+        Takes the first handle out, -1 when empty.
+        """
+    def push(
+        self,
+        handle: typing.SupportsInt | typing.SupportsIndex,
+        key: tuple[
+            typing.SupportsInt | typing.SupportsIndex,
+            typing.SupportsFloat | typing.SupportsIndex,
+            typing.SupportsInt | typing.SupportsIndex,
+        ],
+    ) -> None: ...
+    def rekey(
+        self,
+        handle: typing.SupportsInt | typing.SupportsIndex,
+        key: tuple[
+            typing.SupportsInt | typing.SupportsIndex,
+            typing.SupportsFloat | typing.SupportsIndex,
+            typing.SupportsInt | typing.SupportsIndex,
+        ],
+    ) -> None: ...
+    def remove(self, handle: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def top(self) -> int:
+        """
+        The first handle, -1 when empty.
+        """
+
+class PolicyCore:
+    """
+    The policy core of one engine; see csrc/lamps/policy.h.
+    """
+    def __init__(self, engine: Engine, options: Options) -> None: ...
+    def begin_step(
+        self,
+        now: typing.SupportsFloat | typing.SupportsIndex,
+        free_tokens: typing.SupportsInt | typing.SupportsIndex,
+        step_tokens: typing.SupportsInt | typing.SupportsIndex,
+        slots: typing.SupportsInt | typing.SupportsIndex,
+        running: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+        context: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+        events: list,
+    ) -> tuple:
+        """
+        Applies the events since the last step, then plans this one. Returns (admit, release, forget, run_order), lists of handles.
+        """
+    def check_invariants(self) -> None: ...
+    def record_decisions(self, on: bool) -> None: ...
+    def release_order(
+        self,
+        now: typing.SupportsFloat | typing.SupportsIndex,
+        tokens: typing.SupportsInt | typing.SupportsIndex,
+    ) -> list[int]:
+        """
+        Sessions that keep KV, cheapest to let go first, until `tokens` are covered.
+        """
+    def report(self) -> dict:
+        """
+        Counters, sums and the calibrated cost model.
+        """
+    def take_decisions(self) -> list:
+        """
+        Decisions recorded since the last call, oldest first.
+        """
+    def waiting_order(self, limit: typing.SupportsInt | typing.SupportsIndex) -> list[int]:
+        """
+        The first `limit` waiting requests in service order.
+        """
+
+def build_info() -> dict:
+    """
+    How this module was built: version, build_type, cuda (nvcc's version, or empty).
+    """
+
+ADMITTED: int = 1
+ARRIVE: int = 0
+FINISHED: int = 3
+PREEMPTED: int = 2
+PRESSURE: int = 6
+RELEASED: int = 4
+SKIPPED: int = 7
+STEP: int = 5

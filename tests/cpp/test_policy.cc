@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the policy core promises, call by call; test_policy_runs.cc has whole runs.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "lamps/errors.h"
+#include "lamps/policy.h"
+
+namespace lamps {
+namespace {
+
+constexpr Tokens kCapacity = 4096;
+constexpr Engine kEngine{
+    .capacity_tokens = kCapacity, .block_tokens = 16, .max_context = 4096, .step_tokens = 2048};
+
+Options oldest_first() {
+  Options options;
+  options.rank_weight = 0.0;
+  return options;
+}
+
+Arrival turn(RequestHandle request, SessionHandle session, Tokens prompt) {
+  return {.request = request,
+          .session = session,
+          .prompt_tokens = prompt,
+          .shared_tokens = 0,
+          .hints = {.output_tokens = 32.0, .call_seconds = -1.0, .tool = {}, .final_turn = false}};
+}
+
+StepView step_at(Seconds now, Tokens free_tokens, std::int64_t slots = 64) {
+  return {.now = now,
+          .free_tokens = free_tokens,
+          .step_tokens = 2048,
+          .slots = slots,
+          .running = {},
+          .context = {}};
+}
+
+Finish end_of(RequestHandle request, Tokens context, Tokens held) {
+  return {.request = request,
+          .output_tokens = 32,
+          .context_tokens = context,
+          .held_tokens = held,
+          .aborted = false};
+}
+
+// A session whose first turn is over and whose KV is kept.
+void pause_session(PolicyCore& core, Seconds now, SessionHandle session, Tokens context) {
+  const RequestHandle request = session;
+  core.arrive(now, turn(request, session, context - 32));
+  core.admitted(now, request, 0);
+  core.finished(now, end_of(request, context, context));
+}
+
+using Handles = std::vector<RequestHandle>;
+
+TEST(PolicyCore, RefusesBadOptionsAndEngines) {
+  Options bad;
+  bad.admission_share = 2.0;
+  EXPECT_THROW(PolicyCore(kEngine, bad), InvalidOption);
+  Options bad_cost;
+  bad_cost.cost.base = -1.0;
+  EXPECT_THROW(PolicyCore(kEngine, bad_cost), InvalidOption);
+  EXPECT_THROW(PolicyCore(Engine{}, Options{}), InvalidOption);
+}
+
+TEST(PolicyCore, AdmitsEverybodyWhenThereIsRoom) {
+  PolicyCore core(kEngine, Options{});
+  for (int i = 0; i < 5; ++i) core.arrive(0.1 * i, turn(i, i, 100));
+  EXPECT_EQ(core.begin_step(step_at(1.0, kCapacity)).admit.size(), 5U);
+  core.check_invariants();
+}
+
+TEST(PolicyCore, StaysWaitingUntilAdmitted) {
+  PolicyCore core(kEngine, Options{});
+  core.arrive(0.0, turn(0, 0, 100));
+  EXPECT_EQ(core.begin_step(step_at(1.0, kCapacity)).admit, Handles{0});
+  core.skipped(0);
+  EXPECT_EQ(core.begin_step(step_at(1.1, kCapacity)).admit, Handles{0});
+  core.admitted(1.1, 0, 0);
+  EXPECT_TRUE(core.begin_step(step_at(1.2, kCapacity - 100)).admit.empty());
+  EXPECT_EQ(core.counters().admissions, 1);
+  EXPECT_EQ(core.ledger().running(), 1U);
+}
+
+TEST(PolicyCore, RespectsSlotsAndTheTokensOfAStep) {
+  PolicyCore core(kEngine, oldest_first());
+  for (int i = 0; i < 5; ++i) core.arrive(0.1 * i, turn(i, i, 600));
+  EXPECT_EQ(core.begin_step(step_at(1.0, kCapacity, 2)).admit, (Handles{0, 1}));
+  EXPECT_TRUE(core.begin_step(step_at(1.0, kCapacity, 0)).admit.empty());
+  StepView view = step_at(1.0, kCapacity);
+  view.step_tokens = 700;  // the second is begun in this step, the third is not
+  EXPECT_EQ(core.begin_step(view).admit, (Handles{0, 1}));
+}
+
+TEST(PolicyCore, OldestSessionFirstWithoutRank) {
+  PolicyCore core(kEngine, oldest_first());
+  core.arrive(2.0, turn(0, 7, 10));
+  core.arrive(1.0, turn(1, 5, 1000));
+  core.arrive(3.0, turn(2, 6, 10));
+  EXPECT_EQ(core.waiting_order(9), (Handles{1, 0, 2}));
+}
+
+TEST(PolicyCore, RankLetsLittleOnesPassButOnlyWithinItsHorizon) {
+  Options options;
+  options.rank_weight = 1e6;  // every rank is at the horizon or negligible
+  options.rank_horizon = 10.0;
+  options.cost.per_prefill = 1e-3;
+  PolicyCore core(kEngine, options);
+  Arrival little = turn(1, 1, 10);
+  little.hints = {.output_tokens = 1.0, .call_seconds = 0.0, .tool = {}, .final_turn = true};
+  Options small = options;
+  small.rank_weight = 1.0;
+  core.arrive(0.0, turn(0, 0, 3000));
+  core.arrive(100.0, little);  // arrives later than the horizon reaches
+  EXPECT_EQ(core.waiting_order(9), (Handles{0, 1}));
+
+  PolicyCore gentle(kEngine, small);
+  gentle.arrive(0.0, turn(0, 0, 3000));
+  gentle.arrive(0.1, little);
+  EXPECT_EQ(gentle.waiting_order(9), (Handles{1, 0}));
+}
+
+TEST(PolicyCore, AnEmptyEngineAdmitsTheHeadWhateverItNeeds) {
+  PolicyCore core(kEngine, Options{});
+  core.arrive(0.0, turn(0, 0, 4096));  // its peak does not fit
+  EXPECT_EQ(core.begin_step(step_at(0.1, kCapacity)).admit, Handles{0});
+}
+
+TEST(PolicyCore, DoesNotPromiseTheSameRoomTwice) {
+  PolicyCore core(kEngine, oldest_first());
+  for (int i = 0; i < 4; ++i) core.arrive(0.1 * i, turn(i, i, 1000));
+  StepView view = step_at(1.0, 2200);
+  view.step_tokens = 10'000;
+  EXPECT_EQ(core.begin_step(view).admit, (Handles{0, 1}));
+}
+
+TEST(PolicyCore, AReturningTurnGoesBeforeOlderOnesWithoutKv) {
+  PolicyCore core(kEngine, oldest_first());
+  pause_session(core, 5.0, 0, 320);
+  core.arrive(1.0, turn(10, 10, 100));
+  core.arrive(6.0, turn(11, 0, 400));
+  EXPECT_EQ(core.waiting_order(9), (Handles{11, 10}));
+  EXPECT_EQ(core.counters().returns, 1);
+  core.admitted(6.1, 11, 320);
+  EXPECT_EQ(core.ledger().held_tokens(), 0);  // now the request's own
+  EXPECT_EQ(core.ledger().running_context(), 320);
+  core.check_invariants();
+}
+
+TEST(PolicyCore, ASessionThatLostItsKvKeepsItsAgeOnly) {
+  PolicyCore core(kEngine, oldest_first());
+  pause_session(core, 5.0, 0, 320);
+  core.arrive(1.0, turn(10, 10, 100));
+  core.arrive(6.0, turn(11, 0, 400));
+  core.released(0);
+  EXPECT_EQ(core.waiting_order(9), (Handles{10, 11}));
+  core.check_invariants();
+}
+
+TEST(PolicyCore, MemoryNobodyWantsIsKept) {
+  PolicyCore core(kEngine, Options{});
+  pause_session(core, 0.0, 0, 320);
+  EXPECT_EQ(core.ledger().held_tokens(), 320);
+  for (Seconds now = 0.1; now < 20.0; now += 0.1) {
+    EXPECT_TRUE(core.begin_step(step_at(now, kCapacity - 320)).release.empty()) << now;
+  }
+}
+
+TEST(PolicyCore, PreserveCanBeSwitchedOff) {
+  Options options;
+  options.preserve = false;
+  PolicyCore core(kEngine, options);
+  pause_session(core, 0.0, 0, 320);
+  EXPECT_EQ(core.ledger().held_tokens(), 0);
+  EXPECT_EQ(core.begin_step(step_at(0.1, kCapacity - 320)).release, std::vector<SessionHandle>{0});
+  EXPECT_EQ(core.counters().discarded, 1);
+}
+
+TEST(PolicyCore, AFinalTurnEndsTheSessionAtOnce) {
+  PolicyCore core(kEngine, Options{});
+  Arrival last = turn(0, 0, 100);
+  last.hints.final_turn = true;
+  core.arrive(0.0, last);
+  core.admitted(0.1, 0, 0);
+  core.finished(1.0, end_of(0, 132, 144));
+  const StepPlan plan = core.begin_step(step_at(1.1, kCapacity - 144));
+  EXPECT_EQ(plan.release, std::vector<SessionHandle>{0});
+  EXPECT_EQ(plan.forget, std::vector<SessionHandle>{0});
+  EXPECT_EQ(core.ledger().sessions(), 0U);
+}
+
+TEST(PolicyCore, AbortsEndTheSessionWhereverTheyHappen) {
+  PolicyCore core(kEngine, Options{});
+  const auto abort = [&](RequestHandle request) {
+    core.finished(2.0, {.request = request,
+                        .output_tokens = 0,
+                        .context_tokens = 0,
+                        .held_tokens = 0,
+                        .aborted = true});
+  };
+  core.arrive(0.0, turn(0, 0, 100));  // aborted while it waits
+  core.arrive(0.0, turn(1, 1, 100));  // aborted while it runs
+  core.admitted(0.1, 1, 0);
+  pause_session(core, 0.2, 2, 320);
+  core.arrive(0.3, turn(3, 2, 400));  // aborted while it waits with KV kept
+  abort(0);
+  abort(1);
+  abort(3);
+  const StepPlan plan = core.begin_step(step_at(2.1, kCapacity - 320));
+  EXPECT_EQ(plan.forget, (std::vector<SessionHandle>{0, 1, 2}));
+  EXPECT_EQ(plan.release, std::vector<SessionHandle>{2});
+  EXPECT_TRUE(plan.admit.empty());
+  EXPECT_EQ(core.ledger().sessions(), 0U);
+  core.check_invariants();
+}
+
+TEST(PolicyCore, ASessionThatDoesNotReturnIsForgotten) {
+  Options options;
+  options.forget_seconds = 30.0;
+  PolicyCore core(kEngine, options);
+  pause_session(core, 0.0, 0, 320);
+  bool released = false;
+  bool forgotten = false;
+  for (Seconds now = 0.5; now < 60.0 && !forgotten; now += 0.5) {
+    const StepPlan plan = core.begin_step(step_at(now, kCapacity - (released ? 0 : 320)));
+    released = released || !plan.release.empty();
+    forgotten = !plan.forget.empty();
+  }
+  EXPECT_TRUE(released);
+  EXPECT_TRUE(forgotten);
+  EXPECT_EQ(core.ledger().sessions(), 0U);
+  EXPECT_EQ(core.ledger().held_tokens(), 0);
+}
+
+TEST(PolicyCore, TwoRequestsOfOneSessionPauseItTogether) {
+  PolicyCore core(kEngine, Options{});
+  core.arrive(0.0, turn(0, 0, 100));
+  core.arrive(0.0, turn(1, 0, 100));  // n = 2, or a second client with the same id
+  core.admitted(0.1, 0, 0);
+  core.admitted(0.1, 1, 0);
+  core.finished(1.0, end_of(0, 132, 144));
+  EXPECT_EQ(core.ledger().session(0).state, SessionState::kActive);
+  core.finished(1.1, end_of(1, 132, 144));
+  EXPECT_EQ(core.ledger().session(0).state, SessionState::kPaused);
+  EXPECT_EQ(core.ledger().held_tokens(), 144);
+  core.check_invariants();
+}
+
+TEST(PolicyCore, OverdueAfterTheBoundInStepsAndSeconds) {
+  Options options = oldest_first();
+  options.starvation_threshold = 10;
+  options.starvation_seconds = 1.0;
+  PolicyCore core(kEngine, options);
+  pause_session(core, 0.0, 0, 320);
+  core.arrive(0.0, turn(10, 10, 100));
+  Seconds now = 0.0;
+  const auto steps = [&](int count, Seconds each) {
+    for (int i = 0; i < count; ++i) (void)core.begin_step(step_at(now += each, 0, 0));
+  };
+  steps(20, 0.01);  // enough steps, too few seconds
+  EXPECT_EQ(core.counters().overdue, 0);
+  steps(1, 1.0);
+  EXPECT_EQ(core.counters().overdue, 1);
+  core.arrive(now, turn(11, 0, 400));  // its KV is here
+  EXPECT_EQ(core.waiting_order(9), (Handles{10, 11}));
+
+  PolicyCore seconds_only(kEngine, options);
+  seconds_only.arrive(0.0, turn(10, 10, 100));
+  (void)seconds_only.begin_step(step_at(50.0, 0, 0));  // enough seconds, too few steps
+  EXPECT_EQ(seconds_only.counters().overdue, 0);
+}
+
+TEST(PolicyCore, KeptPausesGiveWayToAnOverdueTurn) {
+  Options options = oldest_first();
+  options.starvation_threshold = 1;
+  options.starvation_seconds = 1.0;
+  options.redecide_seconds = 3600.0;  // nothing is let go for its own sake
+  PolicyCore core(kEngine, options);
+  for (SessionHandle session = 0; session < 4; ++session) {
+    pause_session(core, 0.0, session, kCapacity / 4);
+  }
+  core.arrive(0.0, turn(10, 10, 1000));
+  (void)core.begin_step(step_at(0.1, 0, 0));
+  const StepPlan plan = core.begin_step(step_at(2.0, 0));
+  EXPECT_EQ(plan.admit, Handles{10});
+  EXPECT_GE(plan.release.size(), 1U);
+  EXPECT_LE(plan.release.size(), 2U);  // 1032 tokens: not more than needed
+}
+
+TEST(PolicyCore, PausesNeverHoldBackAnEngineThatIsIdle) {
+  PolicyCore core(kEngine, oldest_first());
+  for (SessionHandle session = 0; session < 4; ++session) {
+    pause_session(core, 0.0, session, kCapacity / 4);
+  }
+  core.arrive(0.0, turn(10, 10, 1000));
+  const StepPlan plan = core.begin_step(step_at(0.1, 0));
+  EXPECT_EQ(plan.admit, Handles{10});
+  EXPECT_FALSE(plan.release.empty());
+}
+
+TEST(PolicyCore, APreemptedTurnComesBackFirst) {
+  PolicyCore core(kEngine, oldest_first());
+  core.arrive(5.0, turn(0, 0, 100));
+  core.admitted(5.0, 0, 0);
+  core.arrive(1.0, turn(1, 1, 100));
+  core.preempted(6.0, 0);
+  EXPECT_EQ(core.waiting_order(9), (Handles{0, 1}));
+  EXPECT_EQ(core.counters().preemptions, 1);
+  EXPECT_EQ(core.ledger().running(), 0U);
+  core.check_invariants();
+}
+
+TEST(PolicyCore, ThrashShrinksTheBudget) {
+  PolicyCore core(kEngine, oldest_first());
+  const double before = core.budget().share();
+  pause_session(core, 0.0, 0, 2048);
+  core.released_under_pressure(1.0, 0);
+  core.arrive(2.0, turn(5, 0, 2100));
+  core.admitted(2.0, 5, 0);
+  EXPECT_EQ(core.budget().thrashed_tokens(), 2048);
+  EXPECT_LT(core.budget().share(), before);
+}
+
+TEST(PolicyCore, ReleaseOrderCoversWhatIsAskedFor) {
+  PolicyCore core(kEngine, Options{});
+  for (SessionHandle session = 0; session < 6; ++session) {
+    pause_session(core, 0.1 * session, session, 160);
+  }
+  core.arrive(1.0, turn(20, 3, 200));  // returned: waits with its KV
+  EXPECT_TRUE(core.release_order(2.0, 0).empty());
+  EXPECT_EQ(core.release_order(2.0, 1).size(), 1U);
+  EXPECT_EQ(core.release_order(2.0, 161).size(), 2U);
+  const std::vector<SessionHandle> all = core.release_order(2.0, 1'000'000);
+  EXPECT_EQ(all.size(), 6U);
+  EXPECT_EQ(all.back(), 3);
+  EXPECT_EQ(core.ledger().held_tokens(), 6 * 160);  // only asked, nothing let go
+}
+
+TEST(PolicyCore, OrdersVictimsOnlyWhenMemoryIsShort) {
+  PolicyCore core(kEngine, oldest_first());
+  const std::vector<RequestHandle> running = {0, 1, 2};
+  const std::vector<Tokens> context = {1000, 100, 400};
+  for (const RequestHandle request : running) {
+    core.arrive(0.0, turn(request, request, context[static_cast<std::size_t>(request)]));
+    core.admitted(0.0, request, 0);
+  }
+  StepView view = step_at(0.1, 2000);
+  view.running = running;
+  view.context = context;
+  EXPECT_TRUE(core.begin_step(view).run_order.empty());
+  view.free_tokens = 0;
+  std::vector<RequestHandle> order = core.begin_step(view).run_order;
+  std::sort(order.begin(), order.end());
+  EXPECT_EQ(order, running);
+}
+
+TEST(PolicyCore, RecordsDecisionsWhenAsked) {
+  PolicyCore core(kEngine, Options{});
+  pause_session(core, 0.0, 0, 320);
+  EXPECT_TRUE(core.take_decisions().empty());
+  core.record_decisions(true);
+  pause_session(core, 1.0, 1, 320);
+  core.arrive(2.0, turn(10, 1, 400));
+  const std::vector<Decision> decisions = core.take_decisions();
+  ASSERT_EQ(decisions.size(), 2U);
+  EXPECT_EQ(decisions[0].session, 1);
+  EXPECT_EQ(decisions[0].handling, Handling::kPreserve);
+  EXPECT_EQ(decisions[0].reason, Reason::kPreserved);
+  EXPECT_EQ(decisions[0].context_tokens, 320);
+  EXPECT_GT(decisions[0].expected_call, 0.0);
+  EXPECT_EQ(decisions[1].reason, Reason::kReturned);
+  EXPECT_TRUE(core.take_decisions().empty());
+  EXPECT_STRNE(to_string(decisions[0].reason), "?");
+}
+
+TEST(PolicyCore, RefusesUnknownHandles) {
+  PolicyCore core(kEngine, Options{});
+  EXPECT_THROW(core.admitted(0.0, 3, 0), UnknownHandle);
+  EXPECT_THROW(core.preempted(0.0, 3), UnknownHandle);
+  EXPECT_THROW(core.skipped(3), UnknownHandle);
+  EXPECT_THROW(core.finished(0.0, end_of(3, 10, 0)), UnknownHandle);
+  core.arrive(0.0, turn(3, 0, 10));
+  EXPECT_THROW(core.preempted(0.0, 3), UnknownHandle);  // it waits
+  EXPECT_NO_THROW(core.released(99));  // sessions may be gone by the time the caller tells
+  EXPECT_NO_THROW(core.released_under_pressure(0.0, 99));
+  core.check_invariants();
+}
+
+}  // namespace
+}  // namespace lamps
