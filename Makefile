@@ -26,14 +26,14 @@ test-cpp:  ## C++ tests, release build
 	@$(BOOTSTRAP) venv vllm package cpp
 	@$(CONFIGURE) -B build/tests -DLAMPS_BUILD_TESTS=ON > build/tests.log || { cat build/tests.log; false; }
 	@$(CMAKE) --build build/tests
-	@$(BIN)/ctest --test-dir build/tests --output-on-failure --progress
+	@$(BIN)/ctest --test-dir build/tests --output-on-failure
 
 test-sanitized:  ## C++ tests with AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(BOOTSTRAP) venv vllm package cpp
 	@$(CONFIGURE) -B build/sanitized -DLAMPS_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo \
 	    "-DLAMPS_SANITIZE=address;undefined" > build/sanitized.log || { cat build/sanitized.log; false; }
 	@$(CMAKE) --build build/sanitized
-	@$(BIN)/ctest --test-dir build/sanitized --output-on-failure --progress
+	@$(BIN)/ctest --test-dir build/sanitized --output-on-failure
 
 test-python:  ## Python tests: unit, property, golden, engine (real vLLM)
 	@$(BOOTSTRAP) venv vllm package

@@ -21,103 +21,91 @@ LogHistogram::LogHistogram(double low, double high, double forgetting)
   require_in_range("forgetting", forgetting, 1.0e-3, 1.0);
   log_low_ = std::log(low);
   log_width_ = (std::log(high) - log_low_) / static_cast<double>(kBins);
+  ratio_ = std::exp(log_width_);
 }
 
 void LogHistogram::observe(double value) {
   if (!std::isfinite(value)) return;
   value = std::max(value, 0.0);
-  // Old weights are faded by letting each new one count for more: O(1) instead of O(bins).
+  // Old weights are faded by letting each new one count for more.
   increment_ /= forgetting_;
-  const std::size_t bin = bin_of(value);
-  bins_[bin] += increment_;
-  sums_[bin] += increment_ * value;
-  weight_ += increment_;
-  weighted_sum_ += increment_ * value;
+  const std::size_t index = index_of(value);
+  for (std::size_t i = 0; i <= index; ++i) {
+    tails_[i].weight += increment_;
+    tails_[i].sum += increment_ * value;
+  }
   if (increment_ > kLargestIncrement) renormalise();
 }
 
 void LogHistogram::renormalise() {
-  weight_ = 0.0;
-  weighted_sum_ = 0.0;
-  for (std::size_t bin = 0; bin < kBins; ++bin) {
-    bins_[bin] /= increment_;
-    sums_[bin] /= increment_;
-    weight_ += bins_[bin];
-    weighted_sum_ += sums_[bin];
+  for (Tail& tail : tails_) {
+    tail.weight /= increment_;
+    tail.sum /= increment_;
   }
   increment_ = 1.0;
 }
 
-double LogHistogram::weight() const { return weight_ / increment_; }
+double LogHistogram::weight() const { return tails_[0].weight / increment_; }
 
-double LogHistogram::mean() const { return weight_ > 0.0 ? weighted_sum_ / weight_ : 0.0; }
+double LogHistogram::mean() const {
+  return tails_[0].weight > 0.0 ? tails_[0].sum / tails_[0].weight : 0.0;
+}
 
 LogHistogram::Tail LogHistogram::tail_beyond(double x) const {
-  Tail tail;
-  const std::size_t bin = bin_of(x);
-  for (std::size_t i = bin + 1; i < kBins; ++i) {
-    tail.weight += bins_[i];
-    tail.sum += sums_[i];
-  }
-  if (bins_[bin] > 0.0) {
-    const double from = lower_edge(bin);
-    const double to = upper_edge(bin);
-    const double passed = std::clamp((x - from) / (to - from), 0.0, 1.0);
-    const double part = bins_[bin] * (1.0 - passed);
-    // The mean of what lies beyond x runs from the bin's own mean (x at its lower edge) to its
-    // upper edge; for values spread evenly over the bin this is exact.
-    const double bin_mean = std::clamp(sums_[bin] / bins_[bin], from, to);
-    tail.weight += part;
-    tail.sum += part * (bin_mean + passed * (to - bin_mean));
-  }
+  const std::size_t index = index_of(x);
+  Tail tail = tails_[index + 1];
+  const Bin split = bin(index);
+  if (split.content.weight <= 0.0) return tail;
+  const double passed = std::clamp((x - split.from) / (split.to - split.from), 0.0, 1.0);
+  const double part = split.content.weight * (1.0 - passed);
+  // The mean of what lies beyond x runs from the bin's own mean (x at its lower edge) to its upper
+  // edge; for values spread evenly over the bin this is exact.
+  const double mean = std::clamp(split.content.sum / split.content.weight, split.from, split.to);
+  tail.weight += part;
+  tail.sum += part * (mean + passed * (split.to - mean));
   return tail;
 }
 
 double LogHistogram::expected_remaining(double x) const {
   const Tail tail = tail_beyond(x);
-  if (tail.weight <= kNoMass * weight_) return std::max(x, low_);
+  if (tail.weight <= kNoMass * tails_[0].weight) return std::max(x, low_);
   return std::max(tail.sum / tail.weight - x, 0.0);
 }
 
 double LogHistogram::survival(double x) const {
-  if (weight_ <= 0.0) return 1.0;
-  return std::min(tail_beyond(x).weight / weight_, 1.0);
+  if (tails_[0].weight <= 0.0) return 1.0;
+  return std::min(tail_beyond(x).weight / tails_[0].weight, 1.0);
 }
 
 double LogHistogram::quantile(double p) const {
-  if (weight_ <= 0.0 || p <= 0.0) return 0.0;
-  const double target = std::min(p, 1.0) * weight_;
-  double below = 0.0;
-  double highest = 0.0;
-  for (std::size_t bin = 0; bin < kBins; ++bin) {
-    if (bins_[bin] <= 0.0) continue;
-    const double from = lower_edge(bin);
-    highest = upper_edge(bin);
-    if (below + bins_[bin] >= target) {
-      return from + (highest - from) * std::max((target - below) / bins_[bin], 0.0);
-    }
-    below += bins_[bin];
-  }
-  return highest;  // p = 1, and the bins' sum is a rounding error below the total
+  if (tails_[0].weight <= 0.0 || p <= 0.0) return 0.0;
+  const double beyond = (1.0 - std::min(p, 1.0)) * tails_[0].weight;
+  // The last bin at whose upper edge no more than `beyond` is left; tails_ never increases.
+  const auto next = std::partition_point(tails_.begin() + 1, tails_.end(),
+                                         [=](const Tail& tail) { return tail.weight > beyond; });
+  const Bin last = bin(static_cast<std::size_t>(next - tails_.begin()) - 1);
+  if (last.content.weight <= 0.0) return last.from;
+  const double inside = (beyond - next->weight) / last.content.weight;
+  return last.to - (last.to - last.from) * std::clamp(inside, 0.0, 1.0);
 }
 
-std::size_t LogHistogram::bin_of(double value) const {
+std::size_t LogHistogram::index_of(double value) const {
   if (value <= low_) return 0;
   const double position = (std::log(value) - log_low_) / log_width_;
-  return static_cast<std::size_t>(std::clamp(position, 0.0, static_cast<double>(kBins - 1)));
+  return static_cast<std::size_t>(std::min(position, static_cast<double>(kBins - 1)));
 }
 
-double LogHistogram::lower_edge(std::size_t bin) const {
-  if (bin == 0) return 0.0;
-  return std::exp(log_low_ + static_cast<double>(bin) * log_width_);
-}
-
-double LogHistogram::upper_edge(std::size_t bin) const {
-  if (bin + 1 < kBins) return lower_edge(bin + 1);
-  // The last bin is open: it reaches as far as its mean says, if its values lie evenly in it.
-  const double from = lower_edge(bin);
-  const double mean = bins_[bin] > 0.0 ? sums_[bin] / bins_[bin] : from;
-  return std::max(high_, 2.0 * mean - from);
+LogHistogram::Bin LogHistogram::bin(std::size_t index) const {
+  // Bins that saw the same additions are equal to the last bit, so an empty bin's difference is 0.
+  const Tail content = {tails_[index].weight - tails_[index + 1].weight,
+                        tails_[index].sum - tails_[index + 1].sum};
+  const double from = std::exp(log_low_ + static_cast<double>(index) * log_width_);
+  double to = from * ratio_;
+  if (index + 1 == kBins) {
+    // Open above: it reaches as far as its mean says, if its values lie evenly in it.
+    to = std::max(high_, content.weight > 0.0 ? 2.0 * content.sum / content.weight - from : 0.0);
+  }
+  return {index == 0 ? 0.0 : from, to, content};
 }
 
 }  // namespace lamps

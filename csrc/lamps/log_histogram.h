@@ -36,24 +36,27 @@ class LogHistogram {
     double weight = 0.0;
     double sum = 0.0;
   };
+  struct Bin {
+    double from;
+    double to;
+    Tail content;
+  };
   [[nodiscard]] Tail tail_beyond(double x) const;
-  [[nodiscard]] std::size_t bin_of(double value) const;
-  [[nodiscard]] double lower_edge(std::size_t bin) const;
-  [[nodiscard]] double upper_edge(std::size_t bin) const;
+  [[nodiscard]] std::size_t index_of(double value) const;
+  [[nodiscard]] Bin bin(std::size_t index) const;
   void renormalise();
 
   double low_;
   double high_;
   double log_low_ = 0.0;
   double log_width_ = 0.0;  // ln(upper edge / lower edge) of a bin
+  double ratio_ = 1.0;      // upper edge / lower edge
   double forgetting_;
   // All weights below are in units of the newest observation's, `increment_`, which grows.
   double increment_ = 1.0;
-  double weight_ = 0.0;
-  double weighted_sum_ = 0.0;
-  std::array<double, kBins> bins_{};  // weight per bin
-  std::array<double, kBins>
-      sums_{};  // weighted sum of the values per bin (exact conditional means)
+  // What lies in a bin and all above it: questions come far more often than observations. The sums
+  // of the values make conditional means exact at bin edges.
+  std::array<Tail, kBins + 1> tails_{};
 };
 
 }  // namespace lamps

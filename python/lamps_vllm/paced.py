@@ -25,9 +25,8 @@ class PacedCPUWorker(CPUWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if not current_platform.is_cpu():
-            raise PaceError(
-                f"{type(self).__name__} needs the CPU engine, here it is {current_platform.device_name}"
-            )
+            name = current_platform.device_name
+            raise PaceError(f"{type(self).__name__} paces vLLM on a CPU; this is {name}")
         super().__init__(*args, **kwargs)
         self._pacer = Pacer(profile_from_config(self.vllm_config.additional_config))
         self._step_started = 0.0
