@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "lamps/options.h"
-
 #include "module.h"
 
 namespace py = pybind11;
@@ -9,7 +8,8 @@ void bind_options(py::module_& m) {
   using lamps::CostParameters;
   using lamps::Engine;
   using lamps::Options;
-  py::class_<CostParameters>(m, "CostParameters", "What a step costs at start; calibrated online. Seconds, bytes.")
+  py::class_<CostParameters>(m, "CostParameters",
+                             "What a step costs at start; calibrated online. Seconds, bytes.")
       .def(py::init<>())
       .def_readwrite("base", &CostParameters::base)
       .def_readwrite("per_prefill", &CostParameters::per_prefill)
@@ -31,16 +31,18 @@ void bind_options(py::module_& m) {
       .def_readwrite("preserve", &Options::preserve)
       .def_readwrite("victim_hysteresis", &Options::victim_hysteresis)
       .def_readwrite("cost", &Options::cost)
-      .def("validate", &Options::validate, "Raises InvalidOption naming the first value outside its range.");
-  py::class_<Engine>(m, "Engine", "What the engine is: KV capacity, block size, longest context, tokens per step.")
-      .def(py::init([](lamps::Tokens capacity_tokens, lamps::Tokens block_tokens, lamps::Tokens max_context,
-                       lamps::Tokens step_tokens) {
+      .def("validate", &Options::validate,
+           "Raises InvalidOption naming the first value outside its range.");
+  py::class_<Engine>(
+      m, "Engine", "What the engine is: KV capacity, block size, longest context, tokens per step.")
+      .def(py::init([](lamps::Tokens capacity_tokens, lamps::Tokens block_tokens,
+                       lamps::Tokens max_context, lamps::Tokens step_tokens) {
              Engine engine{capacity_tokens, block_tokens, max_context, step_tokens};
              engine.validate();
              return engine;
            }),
-           py::kw_only(), py::arg("capacity_tokens"), py::arg("block_tokens"), py::arg("max_context"),
-           py::arg("step_tokens"))
+           py::kw_only(), py::arg("capacity_tokens"), py::arg("block_tokens"),
+           py::arg("max_context"), py::arg("step_tokens"))
       .def_readonly("capacity_tokens", &Engine::capacity_tokens)
       .def_readonly("block_tokens", &Engine::block_tokens)
       .def_readonly("max_context", &Engine::max_context)

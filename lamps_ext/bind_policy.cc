@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// PolicyCore for Python. Events of a step travel as one list of tuples, the step itself as two integer
-// lists: the boundary is crossed once per step, however many requests there are.
-#include "lamps/policy.h"
-
+// PolicyCore for Python. Events of a step travel as one list of tuples, the step itself as two
+// integer lists: the boundary is crossed once per step, however many requests there are.
 #include <pybind11/stl.h>
 
 #include <string>
 
 #include "lamps/errors.h"
+#include "lamps/policy.h"
 #include "module.h"
 
 namespace py = pybind11;
@@ -17,7 +16,16 @@ namespace {
 using lamps::PolicyCore;
 
 // First element of an event tuple; the fields that follow are listed beside each case below.
-enum Event : int { kArrive = 0, kAdmitted, kPreempted, kFinished, kReleased, kStep, kPressure, kSkipped };
+enum Event : int {
+  kArrive = 0,
+  kAdmitted,
+  kPreempted,
+  kFinished,
+  kReleased,
+  kStep,
+  kPressure,
+  kSkipped
+};
 
 template <typename T>
 T field(const py::tuple& event, std::size_t i) {
@@ -53,10 +61,10 @@ void apply(PolicyCore& core, const py::tuple& event) {
     case kPreempted:  // (kind, now, request)
       return core.preempted(field<double>(event, 1), field<lamps::RequestHandle>(event, 2));
     case kFinished:  // (kind, now, request, output_tokens, context_tokens, held_tokens, aborted)
-      return core.finished(field<double>(event, 1),
-                           {field<lamps::RequestHandle>(event, 2), field<lamps::Tokens>(event, 3),
-                            field<lamps::Tokens>(event, 4), field<lamps::Tokens>(event, 5),
-                            field<bool>(event, 6)});
+      return core.finished(
+          field<double>(event, 1),
+          {field<lamps::RequestHandle>(event, 2), field<lamps::Tokens>(event, 3),
+           field<lamps::Tokens>(event, 4), field<lamps::Tokens>(event, 5), field<bool>(event, 6)});
     case kReleased:  // (kind, session)
       return core.released(field<lamps::SessionHandle>(event, 1));
     case kStep:  // (kind, prefill_tokens, decode_seqs, context_tokens, seconds)
@@ -64,7 +72,8 @@ void apply(PolicyCore& core, const py::tuple& event) {
                                 field<lamps::Tokens>(event, 3)},
                                field<double>(event, 4));
     case kPressure:  // (kind, now, session)
-      return core.released_under_pressure(field<double>(event, 1), field<lamps::SessionHandle>(event, 2));
+      return core.released_under_pressure(field<double>(event, 1),
+                                          field<lamps::SessionHandle>(event, 2));
     case kSkipped:  // (kind, request)
       return core.skipped(field<lamps::RequestHandle>(event, 1));
     default:
@@ -73,12 +82,14 @@ void apply(PolicyCore& core, const py::tuple& event) {
   }
 }
 
-py::tuple begin_step(PolicyCore& core, double now, lamps::Tokens free_tokens, lamps::Tokens step_tokens,
-                     std::int64_t slots, const std::vector<lamps::RequestHandle>& running,
+py::tuple begin_step(PolicyCore& core, double now, lamps::Tokens free_tokens,
+                     lamps::Tokens step_tokens, std::int64_t slots,
+                     const std::vector<lamps::RequestHandle>& running,
                      const std::vector<lamps::Tokens>& context, const py::list& events) {
   if (running.size() != context.size()) {
-    throw lamps::InvalidOption("context has " + std::to_string(context.size()) + " entries: expected " +
-                               std::to_string(running.size()) + ", one per running request");
+    throw lamps::InvalidOption("context has " + std::to_string(context.size()) +
+                               " entries: expected " + std::to_string(running.size()) +
+                               ", one per running request");
   }
   for (const py::handle event : events) apply(core, py::reinterpret_borrow<py::tuple>(event));
   lamps::StepPlan plan = core.begin_step({now, free_tokens, step_tokens, slots, running, context});
@@ -151,15 +162,19 @@ void bind_policy(py::module_& m) {
   m.attr("PRESSURE") = static_cast<int>(kPressure);
   m.attr("SKIPPED") = static_cast<int>(kSkipped);
   py::class_<PolicyCore>(m, "PolicyCore", "The policy core of one engine; see csrc/lamps/policy.h.")
-      .def(py::init<const lamps::Engine&, const lamps::Options&>(), py::arg("engine"), py::arg("options"))
-      .def("begin_step", &begin_step, py::arg("now"), py::arg("free_tokens"), py::arg("step_tokens"),
-           py::arg("slots"), py::arg("running"), py::arg("context"), py::arg("events"),
-           "Applies the events since the last step, then plans this one. Returns (admit, release, forget, "
+      .def(py::init<const lamps::Engine&, const lamps::Options&>(), py::arg("engine"),
+           py::arg("options"))
+      .def("begin_step", &begin_step, py::arg("now"), py::arg("free_tokens"),
+           py::arg("step_tokens"), py::arg("slots"), py::arg("running"), py::arg("context"),
+           py::arg("events"),
+           "Applies the events since the last step, then plans this one. Returns (admit, release, "
+           "forget, "
            "run_order), lists of handles.")
       .def("release_order", &PolicyCore::release_order, py::arg("now"), py::arg("tokens"),
            "Sessions that keep KV, cheapest to let go first, until `tokens` are covered.")
       .def("record_decisions", &PolicyCore::record_decisions, py::arg("on"))
-      .def("take_decisions", &take_decisions, "Decisions recorded since the last call, oldest first.")
+      .def("take_decisions", &take_decisions,
+           "Decisions recorded since the last call, oldest first.")
       .def("waiting_order", &PolicyCore::waiting_order, py::arg("limit"),
            "The first `limit` waiting requests in service order.")
       .def("report", &report, "Counters, sums and the calibrated cost model.")

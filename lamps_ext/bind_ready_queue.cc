@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "lamps/ready_queue.h"
-
 #include <pybind11/stl.h>
 
 #include <tuple>
 
+#include "lamps/ready_queue.h"
 #include "module.h"
 
 namespace py = pybind11;
@@ -17,14 +16,18 @@ void bind_ready_queue(py::module_& m) {
   const auto to_key = [](const Key& key) {
     return ReadyKey{std::get<0>(key), std::get<1>(key), std::get<2>(key)};
   };
-  py::class_<ReadyQueue>(m, "ReadyQueue",
-                         "Indexed heap of waiting requests; keys are (service_class, deadline, sequence), "
-                         "lowest first.")
+  py::class_<ReadyQueue>(
+      m, "ReadyQueue",
+      "Indexed heap of waiting requests; keys are (service_class, deadline, sequence), "
+      "lowest first.")
       .def(py::init<>())
-      .def("push", [to_key](ReadyQueue& q, RequestHandle h, const Key& k) { q.push(h, to_key(k)); },
-           py::arg("handle"), py::arg("key"))
-      .def("rekey", [to_key](ReadyQueue& q, RequestHandle h, const Key& k) { q.rekey(h, to_key(k)); },
-           py::arg("handle"), py::arg("key"))
+      .def(
+          "push", [to_key](ReadyQueue& q, RequestHandle h, const Key& k) { q.push(h, to_key(k)); },
+          py::arg("handle"), py::arg("key"))
+      .def(
+          "rekey",
+          [to_key](ReadyQueue& q, RequestHandle h, const Key& k) { q.rekey(h, to_key(k)); },
+          py::arg("handle"), py::arg("key"))
       .def("remove", &ReadyQueue::remove, py::arg("handle"))
       .def("top", &ReadyQueue::top, "The first handle, -1 when empty.")
       .def("pop", &ReadyQueue::pop, "Takes the first handle out, -1 when empty.")

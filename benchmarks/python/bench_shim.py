@@ -39,7 +39,9 @@ class SortingScheduler(AsyncScheduler):
     """vLLM's scheduler with the waiting list sorted by a score in Python at every step."""
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
-        ordered = sorted(self.waiting, key=lambda request: (request.num_prompt_tokens, request.arrival_time))
+        ordered = sorted(
+            self.waiting, key=lambda request: (request.num_prompt_tokens, request.arrival_time)
+        )
         self.waiting.clear()
         self.waiting.extend(ordered)
         return super().schedule(*args, **kwargs)
@@ -112,13 +114,17 @@ def measure(running: int, waiting: int, steps: int, block: int = 25) -> dict[str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--waiting", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--running", type=int, default=64)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
-    table = Table(title=f"schedule() + update_from_output(), {arguments.running} running, median us per step")
+    table = Table(
+        title=f"schedule() + update_from_output(), {arguments.running} running, median us per step"
+    )
     for column in ("waiting", *ARMS, "LAMPS adds"):
         table.add_column(column, justify="right")
     rows = []

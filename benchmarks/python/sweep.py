@@ -79,7 +79,9 @@ def serve(job: tuple[str, str, int, int, Identity]) -> tuple[tuple[str, str, int
     return (name, arm, seed), figures
 
 
-def ratio(results: dict[tuple[str, str, int], RunMetrics], key: tuple[str, str], seed: int, field: str) -> float:
+def ratio(
+    results: dict[tuple[str, str, int], RunMetrics], key: tuple[str, str], seed: int, field: str
+) -> float:
     value = getattr(results[(*key, seed)], field)
     if field == "hit_share":
         return value
@@ -87,12 +89,18 @@ def ratio(results: dict[tuple[str, str, int], RunMetrics], key: tuple[str, str],
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("options", nargs="*", help="JSON objects of scheduler options, one arm each")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "options", nargs="*", help="JSON objects of scheduler options, one arm each"
+    )
     parser.add_argument("--cases", nargs="+", choices=CASES, default=["A", "B", "C"])
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--sessions", type=int, default=120)
-    parser.add_argument("--identity", type=Identity, choices=list(Identity)[:2], default=Identity.SESSION_ID)
+    parser.add_argument(
+        "--identity", type=Identity, choices=list(Identity)[:2], default=Identity.SESSION_ID
+    )
     parser.add_argument("--json", type=Path, help="write every run's figures here")
     arguments = parser.parse_args()
     arms = [STOCK, PRIORITY, "{}", *arguments.options]
@@ -104,19 +112,25 @@ def main() -> None:
         results = dict(track(pool.map(serve, jobs), total=len(jobs), description="replays"))
     console = Console()
     for case in arguments.cases:
-        table = Table(title=f"workload {case}: {CASES[case]}, ratios to stock, median of {arguments.seeds} seeds")
+        table = Table(
+            title=f"workload {case}: {CASES[case]}, ratios to stock, median of {arguments.seeds} seeds"
+        )
         table.add_column("arm")
         for _, title in COLUMNS:
             table.add_column(title, justify="right")
         for arm in arms:
             medians = [
-                np.median([ratio(results, (case, arm), seed, field) for seed in range(arguments.seeds)])
+                np.median(
+                    [ratio(results, (case, arm), seed, field) for seed in range(arguments.seeds)]
+                )
                 for field, _ in COLUMNS
             ]
             table.add_row("lamps" if arm == "{}" else arm, *(f"{value:.3f}" for value in medians))
         console.print(table)
     if arguments.json:
-        rows = [{"case": c, "arm": a, "seed": s, **m.model_dump()} for (c, a, s), m in results.items()]
+        rows = [
+            {"case": c, "arm": a, "seed": s, **m.model_dump()} for (c, a, s), m in results.items()
+        ]
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 

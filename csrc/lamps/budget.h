@@ -17,7 +17,7 @@ class AdmissionBudget {
   void on_served(Tokens tokens);       // a turn of `tokens` context was served without loss
 
   [[nodiscard]] double share() const { return share_; }
-  [[nodiscard]] Tokens tokens() const;    // for new admissions
+  [[nodiscard]] Tokens tokens() const;  // for new admissions
   [[nodiscard]] Tokens capacity() const { return capacity_; }
   [[nodiscard]] Tokens thrashed_tokens() const { return thrashed_; }
 

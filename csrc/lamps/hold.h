@@ -25,17 +25,17 @@ class StillOut {
 };
 
 struct Hold {
-  Seconds until = 0;        // tau from now; 0: let go now
-  TokenSeconds waste = 0;   // expected waste of "preserve until tau, then let go"
+  Seconds until = 0;       // tau from now; 0: let go now
+  TokenSeconds waste = 0;  // expected waste of "preserve until tau, then let go"
 };
 
 // Minimises over tau in {0} + a geometric grid over [shortest, longest]:
 //   holding * integral_0^tau O(t) dt + lost * p_return * S(tau),
 // holding: token-seconds per second of keeping (context * pressure);
 // lost: token-seconds that the loss costs if the session returns;
-// S = still_out, the call's survival given that it returns; O(t) = p_return * S(t) + (1 - p_return).
-// Ties go to the longer hold: keeping what costs nothing is free.
-[[nodiscard]] Hold best_hold(double holding, TokenSeconds lost, double p_return,
-                             StillOut still_out, Seconds shortest, Seconds longest);
+// S = still_out, the call's survival given that it returns; O(t) = p_return * S(t) + (1 -
+// p_return). Ties go to the longer hold: keeping what costs nothing is free.
+[[nodiscard]] Hold best_hold(double holding, TokenSeconds lost, double p_return, StillOut still_out,
+                             Seconds shortest, Seconds longest);
 
 }  // namespace lamps

@@ -114,8 +114,8 @@ void Ledger::stop(RequestHandle handle) {
   if (entry.state != RequestState::kRunning) unknown("running request", handle);
   account(entry, -1);
   entry.state = RequestState::kWaiting;
-  entry.prompt_tokens = entry.context_tokens > entry.prompt_tokens ? entry.context_tokens
-                                                                   : entry.prompt_tokens;
+  entry.prompt_tokens =
+      entry.context_tokens > entry.prompt_tokens ? entry.context_tokens : entry.prompt_tokens;
   entry.context_tokens = 0;
   entry.shared_tokens = 0;
   entry.preempted = true;

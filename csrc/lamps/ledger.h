@@ -19,34 +19,38 @@ struct Request {
   SessionHandle session = kNoHandle;
   TurnFacts facts;
   Tokens prompt_tokens = 0;
-  Tokens context_tokens = 0;   // KV positions computed so far while running
-  Tokens peak_tokens = 0;      // projected context at the end of the turn, whole blocks
-  Tokens shared_tokens = 0;    // of the prompt: in memory whatever we do (own kept KV, shared prefix)
-  double output_hint = -1.0;   // expected output tokens from the client; < 0: none
-  Seconds call_hint = -1.0;    // expected seconds of the call after this turn; < 0: none
-  bool final_hint = false;     // the client says that no call follows
-  bool preempted = false;      // was running and lost its KV
+  Tokens context_tokens = 0;  // KV positions computed so far while running
+  Tokens peak_tokens = 0;     // projected context at the end of the turn, whole blocks
+  Tokens shared_tokens = 0;  // of the prompt: in memory whatever we do (own kept KV, shared prefix)
+  double output_hint = -1.0;  // expected output tokens from the client; < 0: none
+  Seconds call_hint = -1.0;   // expected seconds of the call after this turn; < 0: none
+  bool final_hint = false;    // the client says that no call follows
+  bool preempted = false;     // was running and lost its KV
   bool overdue = false;
-  bool skipped = false;        // the engine could not start it in the step just planned (grammar, LoRA)
+  bool skipped = false;  // the engine could not start it in the step just planned (grammar, LoRA)
   Steps last_refresh = 0;
   std::uint64_t sequence = 0;  // arrival order
 
   // Tokens the request will add to the pool between admission and its peak.
-  [[nodiscard]] Tokens need() const { return peak_tokens > shared_tokens ? peak_tokens - shared_tokens : 0; }
+  [[nodiscard]] Tokens need() const {
+    return peak_tokens > shared_tokens ? peak_tokens - shared_tokens : 0;
+  }
   // Tokens it will still add while running.
-  [[nodiscard]] Tokens growth() const { return peak_tokens > context_tokens ? peak_tokens - context_tokens : 0; }
+  [[nodiscard]] Tokens growth() const {
+    return peak_tokens > context_tokens ? peak_tokens - context_tokens : 0;
+  }
 };
 
 struct Session {
   SessionState state = SessionState::kAbsent;
-  Seconds arrival = 0;         // of the first turn; decides age
-  int turns = 0;               // turns that have arrived
-  int live = 0;                // requests waiting or running (n > 1, or a duplicate id)
+  Seconds arrival = 0;               // of the first turn; decides age
+  int turns = 0;                     // turns that have arrived
+  int live = 0;                      // requests waiting or running (n > 1, or a duplicate id)
   RequestHandle latest = kNoHandle;  // the request that arrived last
-  Tokens context_tokens = 0;   // at the end of the latest turn
-  Tokens held_tokens = 0;      // unique KV kept for it while paused, whole blocks
-  bool lost_kv = false;        // its kept KV was taken away against our will
-  TurnFacts call_facts;        // of the turn before the present pause
+  Tokens context_tokens = 0;         // at the end of the latest turn
+  Tokens held_tokens = 0;            // unique KV kept for it while paused, whole blocks
+  bool lost_kv = false;              // its kept KV was taken away against our will
+  TurnFacts call_facts;              // of the turn before the present pause
   Seconds call_hint = -1.0;
   Seconds paused_at = 0;
   Seconds last_call = -1.0;
@@ -55,16 +59,16 @@ struct Session {
 class Ledger {
  public:
   // --- events; each throws UnknownHandle for a handle that is not in the state it needs ---
-  Session& enter(SessionHandle session, Seconds now);          // creates it on its first turn
+  Session& enter(SessionHandle session, Seconds now);  // creates it on its first turn
   Request& add_waiting(RequestHandle request, SessionHandle session);
   void set_footprint(RequestHandle request, Tokens peak, Tokens shared);  // waiting or running
-  void start(RequestHandle request);                           // waiting -> running
-  void stop(RequestHandle request);                            // running -> waiting (preempted)
-  void set_context(RequestHandle request, Tokens context);     // running
-  void remove(RequestHandle request);                          // any state -> absent
-  void hold(SessionHandle session, Tokens tokens);             // KV kept while paused
-  void release(SessionHandle session);                         // kept KV let go
-  void erase(SessionHandle session);                           // forget; must hold nothing, live 0
+  void start(RequestHandle request);                                      // waiting -> running
+  void stop(RequestHandle request);                         // running -> waiting (preempted)
+  void set_context(RequestHandle request, Tokens context);  // running
+  void remove(RequestHandle request);                       // any state -> absent
+  void hold(SessionHandle session, Tokens tokens);          // KV kept while paused
+  void release(SessionHandle session);                      // kept KV let go
+  void erase(SessionHandle session);                        // forget; must hold nothing, live 0
 
   // --- questions ---
   [[nodiscard]] const Request& request(RequestHandle handle) const;
@@ -88,14 +92,15 @@ class Ledger {
   // Sessions that hold KV while paused, in no particular order.
   [[nodiscard]] const std::vector<SessionHandle>& holders() const { return holders_; }
 
-  // Sums, counts and holder positions equal what a fresh count gives. O(n); throws InvariantViolation.
+  // Sums, counts and holder positions equal what a fresh count gives. O(n); throws
+  // InvariantViolation.
   void check_invariants() const;
 
  private:
   void account(const Request& request, int sign);
 
-  std::vector<Request> requests_;        // by handle
-  std::vector<Session> session_table_;   // by handle
+  std::vector<Request> requests_;       // by handle
+  std::vector<Session> session_table_;  // by handle
   std::vector<SessionHandle> holders_;
   std::vector<std::int32_t> holder_position_;  // by session handle; -1: holds nothing
   Tokens waiting_need_ = 0;

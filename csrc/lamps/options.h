@@ -12,8 +12,8 @@ struct Options {
   // Order. A waiting request's virtual deadline is its session's arrival plus
   // rank_weight * (memory-over-time / KV capacity): seconds of delay per second of whole-device
   // memory it is predicted to use, at most rank_horizon seconds. 0: oldest session first.
-  double rank_weight = 20.0;          // [0, 1e6], dimensionless
-  Seconds rank_horizon = 20.0;        // [0, 1e6]
+  double rank_weight = 20.0;    // [0, 1e6], dimensionless
+  Seconds rank_horizon = 20.0;  // [0, 1e6]
   // Waiting bound: a request that has waited this many steps and this many seconds is overdue and
   // goes before everything that is not.
   Steps starvation_threshold = 100;   // [1, 1e9], the paper's value
@@ -24,18 +24,18 @@ struct Options {
   // Admission. Share of the KV capacity that admitted sessions' projected peaks may fill. It starts
   // at the maximum, shrinks while returning turns are seen to have lost their KV against our will,
   // and recovers.
-  double admission_share = 1.0;       // [0.1, 1]
-  double min_admission_share = 0.9;   // [0.1, admission_share]
+  double admission_share = 1.0;      // [0.1, 1]
+  double min_admission_share = 0.9;  // [0.1, admission_share]
 
   // Pauses.
-  Seconds redecide_seconds = 0.1;     // [0.001, 3600]: first re-decision of a paused session; later
-                                      // ones come when the pause has grown by half
-  Seconds forget_seconds = 3600.0;    // [1, 1e7]: a paused session is forgotten at the latest then
-  bool preserve = true;               // keep KV across calls at all
+  Seconds redecide_seconds = 0.1;   // [0.001, 3600]: first re-decision of a paused session; later
+                                    // ones come when the pause has grown by half
+  Seconds forget_seconds = 3600.0;  // [1, 1e7]: a paused session is forgotten at the latest then
+  bool preserve = true;             // keep KV across calls at all
 
   // Preemption. A running request is put behind another one as a victim only if its loss is smaller
   // by this share; otherwise the present order stays.
-  double victim_hysteresis = 0.2;     // [0, 10]
+  double victim_hysteresis = 0.2;  // [0, 10]
 
   CostParameters cost;
 
@@ -45,10 +45,10 @@ struct Options {
 
 // What the engine is, fixed at start.
 struct Engine {
-  Tokens capacity_tokens = 0;   // KV positions in the pool, > 0
-  Tokens block_tokens = 16;     // positions per block, > 0
-  Tokens max_context = 0;       // longest sequence the engine takes, > 0
-  Tokens step_tokens = 2048;    // tokens one step may compute, > 0
+  Tokens capacity_tokens = 0;  // KV positions in the pool, > 0
+  Tokens block_tokens = 16;    // positions per block, > 0
+  Tokens max_context = 0;      // longest sequence the engine takes, > 0
+  Tokens step_tokens = 2048;   // tokens one step may compute, > 0
 
   void validate() const;  // throws InvalidOption
 };

@@ -25,14 +25,22 @@ void average(double& value, double seen) { value += kAverage * (seen - value); }
 
 const char* to_string(Reason reason) {
   switch (reason) {
-    case Reason::kPreserved: return "keeping wastes least";
-    case Reason::kLeastWaste: return "letting go wastes least";
-    case Reason::kRoomForWaiting: return "room for a waiting turn";
-    case Reason::kRoomForRunning: return "room for running turns";
-    case Reason::kOverdue: return "room for an overdue turn";
-    case Reason::kExpired: return "not expected back";
-    case Reason::kFinal: return "the client said it was the last turn";
-    case Reason::kReturned: return "returned";
+    case Reason::kPreserved:
+      return "keeping wastes least";
+    case Reason::kLeastWaste:
+      return "letting go wastes least";
+    case Reason::kRoomForWaiting:
+      return "room for a waiting turn";
+    case Reason::kRoomForRunning:
+      return "room for running turns";
+    case Reason::kOverdue:
+      return "room for an overdue turn";
+    case Reason::kExpired:
+      return "not expected back";
+    case Reason::kFinal:
+      return "the client said it was the last turn";
+    case Reason::kReturned:
+      return "returned";
   }
   return "?";
 }
@@ -87,8 +95,8 @@ TokenSeconds PolicyCore::rank_of(const Request& request) const {
 ReadyKey PolicyCore::key_of(const Request& request) const {
   const Session& session = ledger_.session(request.session);
   if (request.overdue) return {kOverdueClass, session.arrival, request.sequence};
-  const Seconds delay = options_.rank_weight * rank_of(request) /
-                        static_cast<double>(engine_.capacity_tokens);
+  const Seconds delay =
+      options_.rank_weight * rank_of(request) / static_cast<double>(engine_.capacity_tokens);
   const bool resident = request.preempted || session.held_tokens > 0;
   return {resident ? kResidentClass : kRestClass,
           session.arrival + std::min(delay, options_.rank_horizon), request.sequence};
@@ -247,7 +255,8 @@ void PolicyCore::check_invariants() const {
   waits_.check_invariants();
   pause_timers_.check_invariants();
   if (ready_.size() != ledger_.waiting()) {
-    throw InvariantViolation("policy: the ready queue and the ledger count different waiting requests");
+    throw InvariantViolation(
+        "policy: the ready queue and the ledger count different waiting requests");
   }
 }
 

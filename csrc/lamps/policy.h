@@ -8,10 +8,10 @@
 //   rank_horizon), R = predicted memory-over-time.
 // Waiting bound. A request that has waited `starvation_threshold` steps and `starvation_seconds` is
 // overdue. An overdue request yields only to overdue requests of sessions that arrived before its
-// own: a finite set that no later arrival can join. It is admitted as soon as running turns and kept
-// pauses leave room for it, because nothing younger is let in before it, and kept pauses give way
-// to it. So its wait is bounded by the bound itself, plus the turns that older sessions still have
-// to serve, plus one drain of what is running.
+// own: a finite set that no later arrival can join. It is admitted as soon as running turns and
+// kept pauses leave room for it, because nothing younger is let in before it, and kept pauses give
+// way to it. So its wait is bounded by the bound itself, plus the turns that older sessions still
+// have to serve, plus one drain of what is running.
 #pragma once
 
 #include <cstdint>
@@ -49,23 +49,30 @@ struct Arrival {
 
 struct Finish {
   RequestHandle request = kNoHandle;
-  Tokens output_tokens = 0;    // produced by the turn
-  Tokens context_tokens = 0;   // prompt + output
-  Tokens held_tokens = 0;      // unique KV kept for the session, whole blocks; 0: nothing was kept
-  bool aborted = false;        // client gone or failed: the session is not waited for
+  Tokens output_tokens = 0;   // produced by the turn
+  Tokens context_tokens = 0;  // prompt + output
+  Tokens held_tokens = 0;     // unique KV kept for the session, whole blocks; 0: nothing was kept
+  bool aborted = false;       // client gone or failed: the session is not waited for
 };
 
 struct StepView {
   Seconds now = 0;
-  Tokens free_tokens = 0;             // KV positions in blocks that nobody references
-  Tokens step_tokens = 0;             // tokens the coming step may compute
-  std::int64_t slots = 0;             // requests that may still start running
+  Tokens free_tokens = 0;  // KV positions in blocks that nobody references
+  Tokens step_tokens = 0;  // tokens the coming step may compute
+  std::int64_t slots = 0;  // requests that may still start running
   std::span<const RequestHandle> running;
-  std::span<const Tokens> context;    // per running request: KV positions computed
+  std::span<const Tokens> context;  // per running request: KV positions computed
 };
 
 enum class Reason : std::uint8_t {
-  kPreserved, kLeastWaste, kRoomForWaiting, kRoomForRunning, kOverdue, kExpired, kFinal, kReturned
+  kPreserved,
+  kLeastWaste,
+  kRoomForWaiting,
+  kRoomForRunning,
+  kOverdue,
+  kExpired,
+  kFinal,
+  kReturned
 };
 [[nodiscard]] const char* to_string(Reason reason);
 
@@ -76,16 +83,16 @@ struct Decision {
   Handling handling = Handling::kPreserve;
   Reason reason = Reason::kPreserved;
   Tokens context_tokens = 0;
-  Seconds expected_call = 0;   // seconds still to come
+  Seconds expected_call = 0;  // seconds still to come
   double p_return = 1.0;
   double pressure = 0.0;
   Waste waste;
 };
 
 struct StepPlan {
-  std::vector<RequestHandle> admit;      // waiting requests that may enter, in order
-  std::vector<SessionHandle> release;    // sessions whose kept KV must be let go now
-  std::vector<SessionHandle> forget;     // sessions the core no longer knows: their handles are free
+  std::vector<RequestHandle> admit;    // waiting requests that may enter, in order
+  std::vector<SessionHandle> release;  // sessions whose kept KV must be let go now
+  std::vector<SessionHandle> forget;   // sessions the core no longer knows: their handles are free
   std::vector<RequestHandle> run_order;  // running requests, best first: the last is the first
                                          // victim; empty: leave the order as it is
 };
@@ -103,7 +110,7 @@ class PolicyCore {
   // --- events, in the order in which they happened ---
   void arrive(Seconds now, const Arrival& arrival);
   void admitted(Seconds now, RequestHandle request, Tokens cached_tokens);
-  void skipped(RequestHandle request);   // planned, but the engine could not start it yet
+  void skipped(RequestHandle request);  // planned, but the engine could not start it yet
   void preempted(Seconds now, RequestHandle request);
   void finished(Seconds now, const Finish& finish);
   void released(SessionHandle session);  // the caller let kept KV go on its own (reset, fault)
@@ -161,9 +168,9 @@ class PolicyCore {
   Predictor predictor_;
   AdmissionBudget budget_;
   Ledger ledger_;
-  ReadyQueue ready_;        // waiting requests by service order
-  WaitList waits_;          // waiting requests by the moment they began to wait
-  ReadyQueue pause_timers_; // paused sessions by the instant of their next decision
+  ReadyQueue ready_;                       // waiting requests by service order
+  WaitList waits_;                         // waiting requests by the moment they began to wait
+  ReadyQueue pause_timers_;                // paused sessions by the instant of their next decision
   std::vector<SessionHandle> to_release_;  // decided between steps, told in the next plan
   std::vector<SessionHandle> to_forget_;
   std::vector<Decision> decisions_;
@@ -171,12 +178,12 @@ class PolicyCore {
   std::uint64_t next_sequence_ = 0;
   Steps step_ = 0;
   RequestHandle refresh_cursor_ = kNoHandle;
-  Tokens freeing_ = 0;             // decided to be let go, not yet free in the caller's pool
-  double pressure_ = 0.0;          // demand over capacity: 0 while all fits, 1 at twice the capacity
-  double crowding_ = 0.0;          // pressure, averaged over the last seconds
+  Tokens freeing_ = 0;     // decided to be let go, not yet free in the caller's pool
+  double pressure_ = 0.0;  // demand over capacity: 0 while all fits, 1 at twice the capacity
+  double crowding_ = 0.0;  // pressure, averaged over the last seconds
   Seconds last_step_at_ = 0.0;
-  double loss_share_ = 1.0;        // of freed KV, the share found evicted at the return (averaged)
-  Seconds decode_step_;            // averaged step time
+  double loss_share_ = 1.0;  // of freed KV, the share found evicted at the return (averaged)
+  Seconds decode_step_;      // averaged step time
   bool recording_ = false;
 };
 

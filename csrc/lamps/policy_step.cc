@@ -11,14 +11,14 @@
 namespace lamps {
 namespace {
 
-constexpr std::size_t kMostRefreshes = 4;      // ranks refreshed per step: keeps a step O(log n)
-constexpr std::size_t kMostScanned = 16;       // table entries looked at to find them
-constexpr std::size_t kMostDecisions = 32;     // due pauses settled per step
-constexpr double kWorkingShare = 0.25;         // below this share of the pool at work, while someone
-                                               // waits, kept pauses give way
-constexpr double kCalm = 0.15;                 // averaged pressure below which the engine is calm
-constexpr Seconds kCrowdSeconds = 2.0;         // ... and the time it is averaged over
-constexpr double kGrowth = 0.5;                // next re-decision when the pause has grown by half
+constexpr std::size_t kMostRefreshes = 4;   // ranks refreshed per step: keeps a step O(log n)
+constexpr std::size_t kMostScanned = 16;    // table entries looked at to find them
+constexpr std::size_t kMostDecisions = 32;  // due pauses settled per step
+constexpr double kWorkingShare = 0.25;      // below this share of the pool at work, while someone
+                                            // waits, kept pauses give way
+constexpr double kCalm = 0.15;              // averaged pressure below which the engine is calm
+constexpr Seconds kCrowdSeconds = 2.0;      // ... and the time it is averaged over
+constexpr double kGrowth = 0.5;             // next re-decision when the pause has grown by half
 
 }  // namespace
 
@@ -55,8 +55,8 @@ void PolicyCore::schedule_decision(Seconds now, SessionHandle handle) {
 
 void PolicyCore::let_go(Seconds now, SessionHandle handle, Reason reason) {
   Session& session = ledger_.session(handle);
-  const bool by_choice = reason == Reason::kLeastWaste || reason == Reason::kExpired ||
-                         reason == Reason::kFinal;
+  const bool by_choice =
+      reason == Reason::kLeastWaste || reason == Reason::kExpired || reason == Reason::kFinal;
   if (!by_choice) {
     session.lost_kv = true;
     ++counters_.released;
@@ -130,13 +130,15 @@ void PolicyCore::mark_overdue(Seconds now) {
 void PolicyCore::refresh_some() {
   const auto waiting = static_cast<Steps>(ledger_.waiting());
   if (waiting == 0) return;
-  const Steps share = (waiting + options_.score_update_interval - 1) / options_.score_update_interval;
+  const Steps share =
+      (waiting + options_.score_update_interval - 1) / options_.score_update_interval;
   const std::size_t wanted = std::min(kMostRefreshes, static_cast<std::size_t>(share));
   std::size_t done = 0;
   for (std::size_t i = 0; i < kMostScanned && done < wanted; ++i) {
     refresh_cursor_ = refresh_cursor_ + 1 < ledger_.request_table_size() ? refresh_cursor_ + 1 : 0;
     if (!ready_.contains(refresh_cursor_)) continue;
-    if (step_ - ledger_.request(refresh_cursor_).last_refresh < options_.score_update_interval) continue;
+    if (step_ - ledger_.request(refresh_cursor_).last_refresh < options_.score_update_interval)
+      continue;
     refresh(refresh_cursor_);
     ++done;
   }
@@ -170,8 +172,8 @@ std::vector<SessionHandle> PolicyCore::release_order(Seconds now, Tokens tokens)
     const Session& session = ledger_.session(handle);
     const bool returned = session.state != SessionState::kPaused;
     const PauseContext pause = pause_context(now, session);
-    const Seconds freed = pause.p_return * pause.expected_remaining +
-                          (1.0 - pause.p_return) * predictor_.patience();
+    const Seconds freed =
+        pause.p_return * pause.expected_remaining + (1.0 - pause.p_return) * predictor_.patience();
     const double price = waste_of(pause, cost_).discard /
                          (static_cast<double>(session.held_tokens) * std::max(freed, 1e-6));
     const double order = returned ? -session.arrival : calm() ? session.paused_at : price;
@@ -207,8 +209,8 @@ bool PolicyCore::make_room(Seconds now, Tokens missing, Reason reason, StepPlan&
   return true;
 }
 
-// Tokens the request asks room for. A calm engine asks what vLLM asks, that the prompt fits; a crowded
-// one plans for the projected peak, so that nobody who was let in has to be preempted.
+// Tokens the request asks room for. A calm engine asks what vLLM asks, that the prompt fits; a
+// crowded one plans for the projected peak, so that nobody who was let in has to be preempted.
 Tokens PolicyCore::asked_by(const Request& request) const {
   if (!calm()) return request.need();
   const Tokens prompt = whole_blocks(static_cast<double>(request.prompt_tokens + 1));
@@ -220,18 +222,21 @@ Tokens PolicyCore::limit_for(const Request& request) const {
   return calm() || resident || request.overdue ? engine_.capacity_tokens : budget_.tokens();
 }
 
-// Whether kept pauses give way to the head of the queue: always on a calm engine, where the wait would
-// cost more than the recomputation; on a crowded one only for the overdue and before the engine starves.
+// Whether kept pauses give way to the head of the queue: always on a calm engine, where the wait
+// would cost more than the recomputation; on a crowded one only for the overdue and before the
+// engine starves.
 bool PolicyCore::pauses_yield_to(const Request& head, Tokens working) const {
   return calm() || head.overdue ||
-         static_cast<double>(working) < kWorkingShare * static_cast<double>(engine_.capacity_tokens);
+         static_cast<double>(working) <
+             kWorkingShare * static_cast<double>(engine_.capacity_tokens);
 }
 
 void PolicyCore::admit(const StepView& view, StepPlan& plan) {
   Tokens promised = 0;  // to those admitted in this step
   Tokens step_tokens = view.step_tokens;
   std::vector<std::pair<RequestHandle, ReadyKey>> taken;
-  while (!ready_.empty() && static_cast<std::int64_t>(taken.size()) < view.slots && step_tokens > 0) {
+  while (!ready_.empty() && static_cast<std::int64_t>(taken.size()) < view.slots &&
+         step_tokens > 0) {
     const RequestHandle head = ready_.top();
     Request& request = ledger_.request(head);
     const Tokens growth = calm() ? 0 : ledger_.running_growth();
@@ -254,7 +259,8 @@ void PolicyCore::admit(const StepView& view, StepPlan& plan) {
     taken.emplace_back(head, ready_.key_of(head));
     ready_.remove(head);  // making room may have put another one first
   }
-  for (const auto& [handle, key] : taken) ready_.push(handle, key);  // waiting until admitted() says so
+  for (const auto& [handle, key] : taken)
+    ready_.push(handle, key);  // waiting until admitted() says so
 }
 
 // Pressure now, and its average over the last seconds: a burst that is gone at once is no crowd.
@@ -273,8 +279,8 @@ void PolicyCore::order_running(const StepView& view, StepPlan& plan) const {
   if (count < 2 || view.free_tokens >= count * engine_.block_tokens) return;
   struct Candidate {
     RequestHandle handle;
-    bool shielded;     // overdue or preempted before: preempted last
-    double bucket;     // loss per freed token-second, in steps of the hysteresis
+    bool shielded;  // overdue or preempted before: preempted last
+    double bucket;  // loss per freed token-second, in steps of the hysteresis
   };
   std::vector<Candidate> order;
   order.reserve(view.running.size());

@@ -8,12 +8,12 @@
 namespace lamps {
 namespace {
 
-constexpr double kForgetting = 0.998;       // about 500 observations
-constexpr double kShrinkage = 5.0;          // observations the fallback counts for
-constexpr double kPriorReturn = 0.5;        // before anything was seen
-constexpr double kPriorWeight = 2.0;        // ... and how many observations that is worth
-constexpr Seconds kPriorCall = 1.0;         // a tool call before any was seen
-constexpr double kPriorOutput = 128.0;      // tokens of a turn before any was seen
+constexpr double kForgetting = 0.998;   // about 500 observations
+constexpr double kShrinkage = 5.0;      // observations the fallback counts for
+constexpr double kPriorReturn = 0.5;    // before anything was seen
+constexpr double kPriorWeight = 2.0;    // ... and how many observations that is worth
+constexpr Seconds kPriorCall = 1.0;     // a tool call before any was seen
+constexpr double kPriorOutput = 128.0;  // tokens of a turn before any was seen
 constexpr double kMostFurtherTurns = 20.0;
 constexpr Seconds kShortestCall = 1e-4;
 constexpr Seconds kLongestCall = 1e5;
@@ -92,9 +92,8 @@ void Predictor::observe_no_return(const TurnFacts& facts) {
 }
 
 double Predictor::remaining_output(const TurnFacts& facts, double produced) const {
-  const double general =
-      any_output_.weight() > 0 ? any_output_.expected_remaining(produced)
-                               : std::max(kPriorOutput - produced, produced);
+  const double general = any_output_.weight() > 0 ? any_output_.expected_remaining(produced)
+                                                  : std::max(kPriorOutput - produced, produced);
   const LogHistogram& special = output_by_gap_[gap_bucket(facts.last_call)];
   const double seen = special.weight() * special.survival(produced);
   const double expected =
@@ -124,8 +123,8 @@ double Predictor::prior_p_return(const TurnFacts& facts) const {
 double Predictor::p_return(const TurnFacts& facts, Seconds elapsed) const {
   const double prior = prior_p_return(facts);
   const LogHistogram& special = call_class(facts).duration;
-  const double survival = blend(special.survival(elapsed), special.weight(),
-                                any_call_.duration.survival(elapsed));
+  const double survival =
+      blend(special.survival(elapsed), special.weight(), any_call_.duration.survival(elapsed));
   const double alive = prior * survival;
   return alive / (alive + (1.0 - prior));  // Bayes: silence speaks for "will not return"
 }
@@ -138,9 +137,8 @@ double Predictor::still_out(const TurnFacts& facts, Seconds elapsed, Seconds lat
     return duration.survival(elapsed + later) / now;
   };
   const LogHistogram& special = call_class(facts).duration;
-  const double general = any_call_.duration.weight() > 0
-                             ? conditional(any_call_.duration)
-                             : kPriorCall / (kPriorCall + later);
+  const double general = any_call_.duration.weight() > 0 ? conditional(any_call_.duration)
+                                                         : kPriorCall / (kPriorCall + later);
   if (special.weight() <= 0) return general;
   return blend(conditional(special), special.weight() * special.survival(elapsed), general);
 }
@@ -153,8 +151,8 @@ double Predictor::further_turns(const TurnFacts& facts) const {
 }
 
 Seconds Predictor::patience() const {
-  constexpr Seconds kFirst = 60.0;      // before anything was learned
-  constexpr double kEnough = 20.0;      // returns that make a tail
+  constexpr Seconds kFirst = 60.0;  // before anything was learned
+  constexpr double kEnough = 20.0;  // returns that make a tail
   if (any_call_.duration.weight() < kEnough) return kFirst;
   return 4.0 * std::max(any_call_.duration.quantile(0.99), 1.0);
 }

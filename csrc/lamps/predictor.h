@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is expected of a turn and of the call after it. At this stage: online distributions per class
-// with a global fallback, overridden by client hints. Better predictors take this class's place: the
-// rest of the core asks only the questions below.
+// What is expected of a turn and of the call after it. At this stage: online distributions per
+// class with a global fallback, overridden by client hints. Better predictors take this class's
+// place: the rest of the core asks only the questions below.
 #pragma once
 
 #include <cstdint>
@@ -20,9 +20,9 @@ inline constexpr ToolId kNoTool = -1;
 
 // What is known of a turn before it runs, and of a call when it starts.
 struct TurnFacts {
-  int turn = 0;                 // 0 for a session's first turn
-  Seconds last_call = -1.0;     // duration of the session's previous call; < 0: none yet
-  ToolId tool = kNoTool;        // the tool called after this turn, where the client says so
+  int turn = 0;              // 0 for a session's first turn
+  Seconds last_call = -1.0;  // duration of the session's previous call; < 0: none yet
+  ToolId tool = kNoTool;     // the tool called after this turn, where the client says so
 };
 
 class Predictor {
@@ -67,11 +67,11 @@ class Predictor {
   CallClass& call_class(const TurnFacts& facts);
   [[nodiscard]] double prior_p_return(const TurnFacts& facts) const;
 
-  static constexpr std::size_t kGapBuckets = 10;   // decades of the previous call; 0: none yet
+  static constexpr std::size_t kGapBuckets = 10;  // decades of the previous call; 0: none yet
   static constexpr std::size_t kTurnBuckets = 16;
-  std::vector<CallClass> by_gap_;                  // sessions behave as they did before
+  std::vector<CallClass> by_gap_;  // sessions behave as they did before
   std::vector<CallClass> by_tool_;
-  std::vector<LogHistogram> output_by_gap_;        // first turns and each decade of the last call
+  std::vector<LogHistogram> output_by_gap_;  // first turns and each decade of the last call
   std::vector<ReturnCount> return_by_turn_;
   CallClass any_call_;
   LogHistogram any_output_;

@@ -93,7 +93,9 @@ class LampsScheduler(AsyncScheduler):
         self._guarded(self._end_step, output)
         return output
 
-    def update_from_output(self, scheduler_output: SchedulerOutput, *args: Any, **kwargs: Any) -> Any:
+    def update_from_output(
+        self, scheduler_output: SchedulerOutput, *args: Any, **kwargs: Any
+    ) -> Any:
         self._guarded(self._observe, scheduler_output)
         return super().update_from_output(scheduler_output, *args, **kwargs)
 
@@ -256,7 +258,9 @@ class LampsScheduler(AsyncScheduler):
         if not self._keeps or self.enable_kv_cache_events:
             return 0
         blocks, _, _ = self.kv_cache_manager.get_computed_blocks(request)
-        live = sum(block.ref_cnt > 0 and not block.is_null for group in blocks.blocks for block in group)
+        live = sum(
+            block.ref_cnt > 0 and not block.is_null for group in blocks.blocks for block in group
+        )
         return int(live * self._tokens_per_block)
 
     # --- faults ---
@@ -268,7 +272,9 @@ class LampsScheduler(AsyncScheduler):
             return step(*args)
         except Exception:
             self._faulted = True
-            logger.exception("LAMPS failed in %s; vLLM's own order applies from now on", step.__name__)
+            logger.exception(
+                "LAMPS failed in %s; vLLM's own order applies from now on", step.__name__
+            )
             return None
 
     def _hand_back(self) -> None:

@@ -6,8 +6,9 @@
 #include <cmath>
 #include <iterator>
 #include <map>
+#include <ostream>
 #include <random>
-#include <set>
+#include <string>
 #include <vector>
 
 #include "lamps/policy.h"
@@ -20,12 +21,14 @@ using testing::TinyEngine;
 using testing::Turn;
 
 struct Load {
+  const char* name;
   unsigned seed;
   Tokens capacity;
   double rank_weight;
   bool keeps;          // whether KV is kept across calls at all
   double abort_share;  // of the steps
 };
+void PrintTo(const Load& load, std::ostream* out) { *out << load.name; }
 
 // Sessions of one to four turns; some never return, some say that a turn is their last.
 class SessionRun {
@@ -145,15 +148,15 @@ TEST_P(PolicyRun, ServesEverybodyAndLeavesNothingBehind) {
   run.expect_nothing_left();
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Loads, PolicyRun,
-    ::testing::Values(Load{1, 4096, 20.0, true, 0.0},     // as it is meant to be
-                      Load{2, 4096, 0.0, true, 0.0},      // oldest session first
-                      Load{3, 4096, 1e6, true, 0.0},      // rank alone
-                      Load{4, 1024, 20.0, true, 0.0},     // hardly any room
-                      Load{5, 65536, 20.0, true, 0.0},    // more room than is needed
-                      Load{6, 2048, 20.0, false, 0.0},    // no KV is kept across calls
-                      Load{7, 2048, 20.0, true, 0.05}));  // clients go away all the time
+INSTANTIATE_TEST_SUITE_P(Loads, PolicyRun,
+                         ::testing::Values(Load{"Default", 1, 4096, 20.0, true, 0.0},
+                                           Load{"OldestFirst", 2, 4096, 0.0, true, 0.0},
+                                           Load{"RankAlone", 3, 4096, 1e6, true, 0.0},
+                                           Load{"HardlyAnyRoom", 4, 1024, 20.0, true, 0.0},
+                                           Load{"MoreRoomThanNeeded", 5, 65536, 20.0, true, 0.0},
+                                           Load{"NothingIsKept", 6, 2048, 20.0, false, 0.0},
+                                           Load{"ClientsGoAway", 7, 2048, 20.0, true, 0.05}),
+                         [](const auto& load) { return std::string(load.param.name); });
 
 // One large request among an endless stream of small young ones that rank would always prefer.
 TEST(PolicyBound, ALargeRequestIsServedWithinItsBound) {

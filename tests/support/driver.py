@@ -94,7 +94,9 @@ class Driver:
         self.requests[request_id] = request
         return request
 
-    def follow(self, request_id: str, earlier: Request, new: int, output: int, **more: Any) -> Request:
+    def follow(
+        self, request_id: str, earlier: Request, new: int, output: int, **more: Any
+    ) -> Request:
         """The next turn of a session: the earlier turn's context and `new` tokens of a tool."""
         self._seeds += 1
         context = list(earlier.prompt_token_ids) + list(earlier.output_token_ids)

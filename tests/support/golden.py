@@ -63,7 +63,9 @@ class Table:
     def check(self, expected: str) -> None:
         """Compares with a table in a string literal; a failure shows the actual one."""
         actual, wanted = str(self), textwrap.dedent(expected).strip()
-        assert actual == wanted, f"the schedule changed; it is now\n\n{textwrap.indent(actual, '    ')}\n"
+        assert actual == wanted, (
+            f"the schedule changed; it is now\n\n{textwrap.indent(actual, '    ')}\n"
+        )
 
 
 def _names(items) -> str:

@@ -69,7 +69,9 @@ def make_scheduler(scheduler_cls: type[Scheduler], config: VllmConfig) -> Schedu
     import torch
 
     block_size = config.cache_config.block_size
-    spec = FullAttentionSpec(block_size=block_size, num_kv_heads=2, head_size=64, dtype=torch.bfloat16)
+    spec = FullAttentionSpec(
+        block_size=block_size, num_kv_heads=2, head_size=64, dtype=torch.bfloat16
+    )
     kv = KVCacheConfig(
         num_blocks=config.cache_config.num_gpu_blocks,
         kv_cache_tensors=[],
@@ -126,11 +128,15 @@ class Lockstep:
         ids = list(scheduled)
         samples = [self._sample(self.scheduler.requests[request_id]) for request_id in ids]
         result = ModelRunnerOutput(
-            req_ids=ids, req_id_to_index={r: i for i, r in enumerate(ids)}, sampled_token_ids=samples
+            req_ids=ids,
+            req_id_to_index={r: i for i, r in enumerate(ids)},
+            sampled_token_ids=samples,
         )
         finished = []
         for outputs in self.scheduler.update_from_output(output, result).values():
-            finished += [item.request_id for item in outputs.outputs if item.finish_reason is not None]
+            finished += [
+                item.request_id for item in outputs.outputs if item.finish_reason is not None
+            ]
         return output, finished
 
     def _sample(self, request: Request) -> list[int]:
@@ -198,7 +204,9 @@ def replay(
                 fresh.discard(request_id)
                 turn.first_token = engine.now
             if turn.cached_tokens is None:
-                turn.cached_tokens = request.num_computed_tokens - output.num_scheduled_tokens[request_id]
+                turn.cached_tokens = (
+                    request.num_computed_tokens - output.num_scheduled_tokens[request_id]
+                )
         for request_id in finished:
             client, request = live.pop(request_id)
             turn = client.record.turns[-1]

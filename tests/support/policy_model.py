@@ -90,7 +90,9 @@ class PolicyModel:
         turn.context, turn.since, turn.step = -1, self.now, self.steps
         self.events.append((lamps_ext.PREEMPTED, self.now, handle))
 
-    def finish(self, handle: int, *, keep: bool, aborted: bool = False, final: bool = False) -> None:
+    def finish(
+        self, handle: int, *, keep: bool, aborted: bool = False, final: bool = False
+    ) -> None:
         turn = self.turns.pop(handle)
         kept = self.blocks(turn.context) if keep and not aborted and turn.context > 0 else 0
         if not aborted:
@@ -113,13 +115,18 @@ class PolicyModel:
         self.steps += 1
         for handle in self.waiting():
             turn = self.turns[handle]
-            waited = self.steps - turn.step >= self.patience[0], self.now - turn.since >= self.patience[1]
+            waited = (
+                self.steps - turn.step >= self.patience[0],
+                self.now - turn.since >= self.patience[1],
+            )
             turn.overdue |= all(waited)
         for session in plan[1]:
             assert session in self.held or session in self.gone, f"session {session} keeps nothing"
             self.held.pop(session, None)
         for session in plan[2]:
-            assert all(turn.session != session for turn in self.turns.values()), "a live session forgotten"
+            assert all(turn.session != session for turn in self.turns.values()), (
+                "a live session forgotten"
+            )
             assert session not in self.held, "forgotten with its KV still kept"
             del self.sessions[session]
             self.ended.discard(session)

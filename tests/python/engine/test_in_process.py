@@ -89,7 +89,9 @@ def test_answers_are_those_of_stock_vllm(prefix_caching):
         assert llm.reset_prefix_cache()
         assert scheduler.get_kv_cache_usage() == 0.0
     assert answers == expected
-    assert len({tuple(turn) for session in answers for turn in session}) > SESSIONS, "degenerate model"
+    assert len({tuple(turn) for session in answers for turn in session}) > SESSIONS, (
+        "degenerate model"
+    )
 
 
 def write_byte_tokenizer(folder: Path) -> None:
@@ -125,7 +127,9 @@ def test_structured_output_passes_through(tmp_path):
     )
     plain = SamplingParams(temperature=0.0, max_tokens=20, min_tokens=20, ignore_eos=True)
     with engine(LAMPS, model=str(model), skip_tokenizer_init=False) as llm:
-        outputs = llm.generate(["Is it?", "Tell me", "Was it?"], [structured, plain, structured], use_tqdm=False)
+        outputs = llm.generate(
+            ["Is it?", "Tell me", "Was it?"], [structured, plain, structured], use_tqdm=False
+        )
         scheduler = scheduler_of(llm)
         assert not scheduler._faulted
         assert scheduler._core.report()["arrivals"] == 3

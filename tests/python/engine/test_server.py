@@ -120,7 +120,12 @@ def test_the_next_turn_finds_its_kv(server):
 def test_hints_good_and_bad(server):
     good = hint(session="a", tool="search", expected_output_tokens=8, expected_call_seconds=0.5)
     server.complete(tokens(3, 60), vllm_xargs=good)
-    for bad in (hint(expected_call_seconds=-3), hint(expected_call_seconds=-4), {"lamps": "{"}, {"lamps": 7}):
+    for bad in (
+        hint(expected_call_seconds=-3),
+        hint(expected_call_seconds=-4),
+        {"lamps": "{"},
+        {"lamps": 7},
+    ):
         answer = server.complete(tokens(4, 60), vllm_xargs=bad)
         assert len(answer["choices"][0]["token_ids"]) == 8
     log = server.log.read_text()
@@ -175,7 +180,10 @@ def test_many_sessions_at_once(server):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"rank_weigth": 1}, "rank_weigth: unknown option; known are"), ({"preserve": "no"}, "preserve = 'no'")],
+    [
+        ({"rank_weigth": 1}, "rank_weigth: unknown option; known are"),
+        ({"preserve": "no"}, "preserve = 'no'"),
+    ],
 )
 def test_a_bad_option_stops_the_start(options, message, tmp_path):
     port, log = free_port(), tmp_path / "server.log"

@@ -14,7 +14,9 @@ HANDLES = st.integers(0, 30)
 # Few distinct values, so that ties are common.
 KEYS = st.tuples(
     st.integers(0, 2),
-    st.one_of(st.sampled_from([0.0, 1.0, 1.0 + 1e-15, math.inf, -math.inf]), st.floats(allow_nan=False)),
+    st.one_of(
+        st.sampled_from([0.0, 1.0, 1.0 + 1e-15, math.inf, -math.inf]), st.floats(allow_nan=False)
+    ),
     st.integers(0, 3),
 )
 

@@ -15,14 +15,18 @@ from tests.support.lockstep import make_config, make_scheduler, replay
 @st.composite
 def sessions(draw) -> Session:
     """Up to four turns of up to 160 tokens: the context fits the smallest pool below."""
-    lengths = draw(st.lists(st.tuples(st.integers(1, 120), st.integers(1, 40)), min_size=1, max_size=4))
+    lengths = draw(
+        st.lists(st.tuples(st.integers(1, 120), st.integers(1, 40)), min_size=1, max_size=4)
+    )
     calls = [draw(st.sampled_from([0.0, 0.05, 0.5, 20.0, 4000.0])) for _ in lengths[1:]] + [None]
     segments = [
         Segment(prompt_tokens=prompt, output_tokens=output, call_seconds=call)
         for (prompt, output), call in zip(lengths, calls, strict=True)
     ]
     return Session(
-        id=f"s{draw(st.uuids())}", arrival=draw(st.floats(0, 3, allow_nan=False)), segments=tuple(segments)
+        id=f"s{draw(st.uuids())}",
+        arrival=draw(st.floats(0, 3, allow_nan=False)),
+        segments=tuple(segments),
     )
 
 
@@ -50,7 +54,9 @@ OPTIONS = st.fixed_dictionaries(
 
 
 def served(result: ReplayResult) -> dict[str, list[int]]:
-    return {session.id: [turn.output_tokens for turn in session.turns] for session in result.sessions}
+    return {
+        session.id: [turn.output_tokens for turn in session.turns] for session in result.sessions
+    }
 
 
 def check_clean(scheduler: LampsScheduler) -> None:
@@ -82,7 +88,9 @@ def test_everything_is_served_and_everything_is_given_back(workload, engine, opt
         scheduler = make_scheduler(LampsScheduler, make_config(**engine, lamps=options))
         results.append(replay(workload, scheduler, identity=identity))
         check_clean(scheduler)
-    stock = replay(workload, make_scheduler(AsyncScheduler, make_config(**engine)), identity=Identity.NONE)
+    stock = replay(
+        workload, make_scheduler(AsyncScheduler, make_config(**engine)), identity=Identity.NONE
+    )
     planned = {s.id: [segment.output_tokens for segment in s.segments] for s in workload.sessions}
     assert served(results[0]) == served(stock) == planned
     assert results[0] == results[1], "two runs of one workload differ"

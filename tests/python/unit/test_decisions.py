@@ -25,7 +25,11 @@ def test_a_line_per_decision(tmp_path):
     path = tmp_path / "logs" / "decisions.jsonl"
     log = DecisionLog(path)
     assert log.on
-    log.write(2.0, [decision(), decision(reason="returned"), decision(reason="not expected back")], "s{}".format)
+    log.write(
+        2.0,
+        [decision(), decision(reason="returned"), decision(reason="not expected back")],
+        "s{}".format,
+    )
     first, *others = lines(path)
     assert first == {
         "t": 1.5, "session": "s3", "event": "pause", "why": "keeping wastes least", "handling": "preserve",

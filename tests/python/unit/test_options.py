@@ -34,7 +34,9 @@ def refusal(given) -> str:
 
 
 def test_the_ranges_here_cover_every_number():
-    numbers = {name for name, value in LampsOptions() if isinstance(value, int | float)} - {"preserve"}
+    numbers = {name for name, value in LampsOptions() if isinstance(value, int | float)} - {
+        "preserve"
+    }
     assert numbers == set(RANGES)
 
 
@@ -104,7 +106,9 @@ def test_options_do_not_change_after_the_start():
         LampsOptions().preserve = False
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, None), ("", None), ("a/b.jsonl", "a/b.jsonl")])
+@pytest.mark.parametrize(
+    ("given", "expected"), [(None, None), ("", None), ("a/b.jsonl", "a/b.jsonl")]
+)
 def test_decision_log_path(given, expected):
     path = parse(decision_log=given).log_path
     assert (path if path is None else path.as_posix()) == expected

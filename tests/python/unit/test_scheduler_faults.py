@@ -247,7 +247,9 @@ def test_a_prompt_larger_than_the_pool_blocks_nobody_for_ever():
     driver.send("after", 60, 20, session_id="after")
     driver.step(200)
     assert "huge" not in driver.finished
-    driver.engine.abort("huge")  # vLLM's front end refuses it; if one gets here, its client gives up
+    driver.engine.abort(
+        "huge"
+    )  # vLLM's front end refuses it; if one gets here, its client gives up
     driver.drain()
     assert sorted(driver.finished) == ["after", "before"]
     assert not driver.scheduler._faulted
