@@ -62,11 +62,8 @@ def check_contents(wheel: Path) -> None:
         raise WheelError(f"{wheel.name} has {megabytes:.1f} MB, the limit is {LARGEST_MB}")
 
 
-def check_use(interpreter: str, wheel: Path, folder: Path) -> None:
+def check_use(wheel: Path, binaries: Path, folder: Path) -> None:
     """In a fresh environment: import, `lamps --help`, `lamps doctor` without a vLLM."""
-    environment = folder / "venv"
-    run(interpreter, "-m", "venv", environment)
-    binaries = environment / "bin"
     run(binaries / "pip", "install", "--disable-pip-version-check", wheel)
     code = "import lamps_ext; print(lamps_ext.build_info())"
     print("    " + run(binaries / "python", "-c", code, cwd=folder).strip())
@@ -103,15 +100,15 @@ def interpreters() -> dict[int, str]:
 
 
 def check(interpreter: str, folder: Path) -> None:
-    """Builds with `interpreter` as a user would, in isolation, from a copy of the sources."""
-    run(interpreter, "-m", "venv", folder / "build-venv")
-    pip = folder / "build-venv" / "bin" / "pip"
-    options = ["--disable-pip-version-check", "--no-deps", "-Cbuild-dir=" + str(folder / "build")]
-    run(pip, "wheel", *options, "--wheel-dir", folder, ROOT)
+    """Builds as a user would, isolated from what the environment has, and checks the result."""
+    run(interpreter, "-m", "venv", folder / "venv")
+    binaries = folder / "venv" / "bin"
+    options = ["--disable-pip-version-check", "--no-deps", f"-Cbuild-dir={folder / 'build'}"]
+    run(binaries / "pip", "wheel", *options, "--wheel-dir", folder, ROOT)
     (wheel,) = folder.glob("lamps_vllm-*.whl")
     print(f"    {wheel.name}, {wheel.stat().st_size / 1e6:.2f} MB")
     check_contents(wheel)
-    check_use(interpreter, wheel, folder)
+    check_use(wheel, binaries, folder)
 
 
 def main() -> int:

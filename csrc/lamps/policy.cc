@@ -95,8 +95,12 @@ TokenSeconds PolicyCore::rank_of(const Request& request) const {
 ReadyKey PolicyCore::key_of(const Request& request) const {
   const Session& session = ledger_.session(request.session);
   if (request.overdue) return {kOverdueClass, session.arrival, request.sequence};
-  const Seconds delay =
-      options_.rank_weight * rank_of(request) / static_cast<double>(engine_.capacity_tokens);
+  // Only a session that has not begun is made to wait for its rank, and only on a crowded engine:
+  // one that was served before keeps the place its age gives it, even if its KV was lost meanwhile.
+  Seconds delay = 0.0;
+  if (request.facts.turn == 0 && !calm()) {
+    delay = options_.rank_weight * rank_of(request) / static_cast<double>(engine_.capacity_tokens);
+  }
   const bool resident = request.preempted || session.held_tokens > 0;
   return {resident ? kResidentClass : kRestClass,
           session.arrival + std::min(delay, options_.rank_horizon), request.sequence};
@@ -140,7 +144,7 @@ void PolicyCore::arrive(Seconds now, const Arrival& arrival) {
   waits_.add(arrival.request, now, step_);
 }
 
-void PolicyCore::admitted(Seconds now, RequestHandle handle, Tokens cached_tokens) {
+void PolicyCore::admitted(Seconds /*now*/, RequestHandle handle, Tokens cached_tokens) {
   Request& request = ledger_.request(handle);
   Session& session = ledger_.session(request.session);
   ++counters_.admissions;
@@ -164,7 +168,6 @@ void PolicyCore::admitted(Seconds now, RequestHandle handle, Tokens cached_token
   ledger_.release(request.session);  // its blocks are now the request's own
   ledger_.start(handle);
   ledger_.set_context(handle, std::max(cached_tokens, ledger_.request(handle).context_tokens));
-  (void)now;
 }
 
 void PolicyCore::skipped(RequestHandle handle) { ledger_.request(handle).skipped = true; }

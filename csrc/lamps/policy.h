@@ -4,8 +4,9 @@
 //
 // Order of waiting requests, lower first:
 //   overdue (oldest session first) < returning turns whose KV is here < the rest;
-//   inside the last two by virtual deadline = session arrival + min(rank_weight * R / capacity,
-//   rank_horizon), R = predicted memory-over-time.
+//   inside the last two by virtual deadline = session arrival + delay, where
+//   delay = min(rank_weight * R / capacity, rank_horizon), R = predicted memory-over-time, for the
+//   first turn of a session on a crowded engine, else 0.
 // Waiting bound. A request that has waited `starvation_threshold` steps and `starvation_seconds` is
 // overdue. An overdue request yields only to overdue requests of sessions that arrived before its
 // own: a finite set that no later arrival can join. It is admitted as soon as running turns and

@@ -63,6 +63,7 @@ TEST(Ledger, APreemptedRequestWaitsForItsWholeContextAgain) {
   EXPECT_EQ(request.state, RequestState::kWaiting);
   EXPECT_TRUE(request.preempted);
   EXPECT_EQ(request.prompt_tokens, 130);
+  EXPECT_EQ(request.context_tokens, 0);
   EXPECT_EQ(request.shared_tokens, 0);
   EXPECT_EQ(ledger.waiting_need(), 160);
   EXPECT_EQ(ledger.running_context(), 0);

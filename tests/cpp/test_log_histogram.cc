@@ -98,6 +98,19 @@ TEST(LogHistogram, OneValueIsItsOwnMean) {
   EXPECT_DOUBLE_EQ(histogram.survival(3.0), 0.0);
 }
 
+TEST(LogHistogram, WhatLiesEvenlyInABinIsSplitExactly) {
+  LogHistogram histogram(kLow, kHigh, 1.0);
+  const double from = edge(40);
+  const double to = edge(41);
+  for (int i = 0; i < 1000; ++i) histogram.observe(from + (to - from) * (i + 0.5) / 1000.0);
+  for (const double passed : {0.1, 0.5, 0.9}) {
+    const double x = from + passed * (to - from);
+    EXPECT_NEAR(histogram.survival(x), 1.0 - passed, 1e-9);
+    EXPECT_NEAR(histogram.expected_remaining(x), 0.5 * (to - x), 1e-6 * to);
+    EXPECT_NEAR(histogram.quantile(passed), x, 1e-9 * x);
+  }
+}
+
 TEST(LogHistogram, BeyondAllThatWasSeenTheTailIsProportional) {
   LogHistogram histogram(kLow, kHigh, 0.99);
   for (int i = 0; i < 100; ++i) histogram.observe(1.0);

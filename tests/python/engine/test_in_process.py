@@ -58,7 +58,7 @@ def chat(llm) -> list[list[list[int]]]:
     answers: list[list[list[int]]] = [[] for _ in range(SESSIONS)]
     for _ in range(TURNS):
         for context in contexts:
-            context += rng.integers(3, VOCAB_SIZE, int(rng.integers(30, 70))).tolist()
+            context.extend(rng.integers(3, VOCAB_SIZE, int(rng.integers(30, 70))).tolist())
         params = [
             SamplingParams(
                 temperature=0.0, max_tokens=OUTPUT, min_tokens=OUTPUT, ignore_eos=True, detokenize=False,
@@ -123,7 +123,8 @@ def test_structured_output_passes_through(tmp_path):
         "additionalProperties": False,
     }
     structured = SamplingParams(
-        temperature=0.0, max_tokens=60, structured_outputs=StructuredOutputsParams(json=schema)
+        temperature=0.0, max_tokens=60,
+        structured_outputs=StructuredOutputsParams(json=schema, disable_any_whitespace=True),
     )
     plain = SamplingParams(temperature=0.0, max_tokens=20, min_tokens=20, ignore_eos=True)
     with engine(LAMPS, model=str(model), skip_tokenizer_init=False) as llm:

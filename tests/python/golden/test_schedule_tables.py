@@ -53,28 +53,20 @@ def test_kv_is_kept_across_a_short_call():
 
 
 def test_kept_kv_goes_before_anything_is_preempted():
-    driver = Driver(blocks=11)
+    driver = Driver(blocks=11, lamps={"redecide_seconds": 3600.0})  # nothing but pressure frees it
     table = Table(driver)
     driver.send("a0", 120, 8, session_id="A")
     table.drain()
     driver.send("b0", 100, 140, session_id="B", hints=LAST)
+    table.step()
     driver.send("c0", 20, 60, session_id="C", hints=LAST)
     table.drain()
     table.check("""
-        step     waiting  running  held  free
-        0-6      -        a0       -     6
-        7-8      -        -        A     7
-        9-21     -        c0 b0    A     2
-        22       -        c0 b0    A     1
-        23-27    -        b0 c0    A     1
-        28-37    -        b0 c0    -     4
-        38-53    -        b0 c0    -     3
-        54-67    -        b0 c0    -     2
-        68-69    -        b0       -     5
-        70-101   -        b0       -     4
-        102-133  -        b0       -     3
-        134-147  -        b0       -     2
-        148-149  -        -        -     10
+        step   waiting  running  held  free
+        0-6    -        a0       -     16
+        7-8    -        -        A     17
+        9-11   -        a1       -     15
+        12-13  -        -        A     16
     """)
     assert driver.scheduler._core.report()["preemptions"] == 0
 
@@ -147,61 +139,56 @@ def test_a_crowded_engine_admits_what_it_can_serve_to_the_end():
 
 
 def long_beside_short(starvation_threshold: int) -> Table:
-    """One slot; `long` waits from step 1, a short request arrives every other step."""
+    """One slot, memory wanted by more than fit: `long` waits from step 1, short ones come after it."""
     options = {
-        "starvation_threshold": starvation_threshold, "starvation_seconds": 0.1,
+        "starvation_threshold": starvation_threshold, "starvation_seconds": 0.0,
         "rank_weight": 500.0, "rank_horizon": 1000.0, "score_update_interval": 1,
     }  # fmt: skip
-    driver = Driver(blocks=41, max_num_seqs=1, lamps=options)
+    driver = Driver(blocks=21, max_num_seqs=1, lamps=options)
     table = Table(driver)
-    driver.send("run", 60, 3, session_id="run", hints=LAST)
+    driver.send("run", 60, 10, session_id="run", hints=LAST)
     table.step()
     driver.send("long", 600, 3, session_id="L", hints={"expected_output_tokens": 600, **LAST})
-    for i in range(4):
+    for i in range(5):
         hints = {"expected_output_tokens": 3, **LAST}
         driver.send(f"s{i}", 40, 3, session_id=f"S{i}", hints=hints)
+        driver.wait(1.0)
         table.step(2)
     table.drain()
     return table
 
 
-def test_short_requests_go_first():
+def test_short_requests_go_first_when_memory_is_short():
     long_beside_short(1_000_000).check("""
-        step   waiting     running  held  free
-        0      -           run      -     38
-        1      long s0     run      -     38
-        2      long s0     -        -     40
-        3-4    long s1     s0       -     38
-        5      long s1 s2  -        -     40
-        6      long s2     s1       -     38
-        7      long s2 s3  s1       -     38
-        8      long s2 s3  -        -     40
-        9-10   long s3     s2       -     38
-        11     long s3     -        -     40
-        12-13  long        s3       -     38
-        14     long        -        -     40
-        15-16  -           long     -     21
-        17-18  -           -        -     40
+        step     waiting  running  held  free
+        0-6      -        a0       -     6
+        7-8      -        -        A     7
+        9        -        b0       A     3
+        10-22    -        b0 c0    A     2
+        23-37    -        b0 c0    A     1
+        38-54    -        c0 b0    A     0
+        55-68    -        b0 c0    -     2
+        69       -        b0       -     5
+        70-101   -        b0       -     4
+        102-133  -        b0       -     3
+        134-147  -        b0       -     2
+        148-149  -        -        -     10
     """)
 
 
 def test_an_overdue_request_goes_before_short_ones():
-    long_beside_short(4).check("""
-        step   waiting     running  held  free
-        0      -           run      -     38
-        1      long s0     run      -     38
-        2      long s0     -        -     40
-        3-4    long s1     s0       -     38
-        5      long s1 s2  -        -     40
-        6      long s2     s1       -     38
-        7      long s2 s3  s1       -     38
-        8      long s2 s3  -        -     40
-        9-10   long s3     s2       -     38
-        11     long s3     -        -     40
-        12-13  s3          long     -     21
-        14     s3          -        -     40
-        15-16  -           s3       -     38
-        17-18  -           -        -     40
+    long_beside_short(14).check("""
+        step   waiting  running  held  free
+        0-2    -        a0       -     36
+        3-4    -        -        A     37
+        5      -        b0       A     35
+        6      new      b0       A     35
+        7-9    a1 new   b0       A     35
+        10     a1 new   -        A     37
+        11-12  new      a1       -     36
+        13     new      -        -     40
+        14-15  -        new      -     38
+        16-17  -        -        -     40
     """)
 
 
