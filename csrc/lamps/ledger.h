@@ -29,6 +29,7 @@ struct Request {
   bool overdue = false;
   bool skipped = false;  // the engine could not start it in the step just planned (grammar, LoRA)
   Steps last_refresh = 0;
+  Steps planned = -1;          // the step whose plan last let it in
   std::uint64_t sequence = 0;  // arrival order
 
   // Tokens the request will add to the pool between admission and its peak.

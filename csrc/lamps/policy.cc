@@ -115,6 +115,9 @@ void PolicyCore::refresh(RequestHandle handle) {
 }
 
 void PolicyCore::arrive(Seconds now, const Arrival& arrival) {
+  if (ledger_.has_request(arrival.request)) {
+    throw UnknownHandle("request " + std::to_string(arrival.request) + " has arrived before");
+  }
   ++counters_.arrivals;
   if (ledger_.has_session(arrival.session)) {
     Session& known = ledger_.session(arrival.session);

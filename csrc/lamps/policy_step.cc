@@ -44,7 +44,8 @@ void PolicyCore::schedule_decision(Seconds now, SessionHandle handle) {
   const Seconds elapsed = std::max(now - session.paused_at, 0.0);
   Seconds next = now + std::max(options_.redecide_seconds, kGrowth * elapsed);
   const Seconds patience = std::min(predictor_.patience(), options_.forget_seconds);
-  if (session.held_tokens == 0) next = std::max(next, session.paused_at + patience);
+  const Seconds end = session.paused_at + patience;  // forgotten then, at the latest
+  next = session.held_tokens == 0 ? std::max(next, end) : std::min(next, end);
   const ReadyKey key{0, next, static_cast<std::uint64_t>(handle)};
   if (pause_timers_.contains(handle)) {
     pause_timers_.rekey(handle, key);
@@ -105,8 +106,7 @@ void PolicyCore::settle_pauses(Seconds now, StepPlan& plan) {
     const SessionHandle handle = pause_timers_.top();
     if (pause_timers_.key_of(handle).deadline > now) return;
     const Session& session = ledger_.session(handle);
-    const Seconds elapsed = now - session.paused_at;
-    if (elapsed >= std::min(predictor_.patience(), options_.forget_seconds)) {
+    if (now >= session.paused_at + std::min(predictor_.patience(), options_.forget_seconds)) {
       predictor_.observe_no_return(session.call_facts);
       end_session(now, handle, Reason::kExpired);
     } else {
@@ -192,21 +192,30 @@ std::vector<SessionHandle> PolicyCore::release_order(Seconds now, Tokens tokens)
   return order;
 }
 
-// Lets kept pauses go until `missing` tokens are free; does nothing if they do not hold that much.
-// The head of the queue itself never gives way.
+// Lets kept pauses go until `missing` tokens are free; lets none go if they do not hold that much.
+// The head of the queue never gives way, nor does anyone who was let in earlier in the same step.
 bool PolicyCore::make_room(Seconds now, Tokens missing, Reason reason, StepPlan& plan) {
   const SessionHandle head = ledger_.request(ready_.top()).session;
-  if (ledger_.held_tokens() - ledger_.session(head).held_tokens < missing) return false;
-  for (const SessionHandle handle :
-       release_order(now, missing + ledger_.session(head).held_tokens)) {
-    if (missing <= 0) break;
-    if (handle == head) continue;
-    const Tokens freed = ledger_.session(handle).held_tokens;
+  std::vector<SessionHandle> going;
+  Tokens found = 0;
+  for (const SessionHandle handle : release_order(now, ledger_.held_tokens())) {
+    if (found >= missing) break;
+    if (handle == head || planned_this_step(handle)) continue;
+    going.push_back(handle);
+    found += ledger_.session(handle).held_tokens;
+  }
+  if (found < missing) return false;
+  for (const SessionHandle handle : going) {
     plan.release.push_back(handle);
     let_go(now, handle, reason);
-    missing -= freed;
   }
   return true;
+}
+
+bool PolicyCore::planned_this_step(SessionHandle handle) const {
+  const RequestHandle latest = ledger_.session(handle).latest;
+  return ledger_.has_request(latest) && ledger_.request(latest).session == handle &&
+         ledger_.request(latest).planned == step_;
 }
 
 // Tokens the request asks room for. A calm engine asks what vLLM asks, that the prompt fits; a
@@ -255,6 +264,7 @@ void PolicyCore::admit(const StepView& view, StepPlan& plan) {
       promised += asked;
       step_tokens -= std::max<Tokens>(request.prompt_tokens - request.shared_tokens, 1);
     }
+    request.planned = step_;
     plan.admit.push_back(head);
     taken.emplace_back(head, ready_.key_of(head));
     ready_.remove(head);  // making room may have put another one first

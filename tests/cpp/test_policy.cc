@@ -104,24 +104,44 @@ TEST(PolicyCore, OldestSessionFirstWithoutRank) {
   EXPECT_EQ(core.waiting_order(9), (Handles{1, 0, 2}));
 }
 
+// Twice the pool is wanted for longer than the pressure is averaged over. Uses handles from 90 on.
+void crowd(PolicyCore& core, Seconds from) {
+  for (RequestHandle i = 90; i < 94; ++i) core.arrive(from, turn(i, i, 3000));
+  for (int i = 0; i < 20; ++i) (void)core.begin_step(step_at(from + i, 0, 0));
+}
+
+// The queue without those that `crowd` brought.
+Handles without_crowd(const PolicyCore& core) {
+  Handles order = core.waiting_order(99);
+  std::erase_if(order, [](RequestHandle handle) { return handle >= 90; });
+  return order;
+}
+
 TEST(PolicyCore, RankLetsLittleOnesPassButOnlyWithinItsHorizon) {
   Options options;
-  options.rank_weight = 1e6;  // every rank is at the horizon or negligible
   options.rank_horizon = 10.0;
   options.cost.per_prefill = 1e-3;
-  PolicyCore core(kEngine, options);
   Arrival little = turn(1, 1, 10);
   little.hints = {.output_tokens = 1.0, .call_seconds = 0.0, .tool = {}, .final_turn = true};
-  Options small = options;
-  small.rank_weight = 1.0;
-  core.arrive(0.0, turn(0, 0, 3000));
-  core.arrive(100.0, little);  // arrives later than the horizon reaches
-  EXPECT_EQ(core.waiting_order(9), (Handles{0, 1}));
 
-  PolicyCore gentle(kEngine, small);
-  gentle.arrive(0.0, turn(0, 0, 3000));
-  gentle.arrive(0.1, little);
-  EXPECT_EQ(gentle.waiting_order(9), (Handles{1, 0}));
+  PolicyCore soon(kEngine, options);
+  crowd(soon, 0.0);
+  soon.arrive(20.0, turn(0, 0, 3000));
+  soon.arrive(20.1, little);
+  EXPECT_EQ(without_crowd(soon), (Handles{1, 0}));
+
+  PolicyCore late(kEngine, options);
+  crowd(late, 0.0);
+  late.arrive(20.0, turn(0, 0, 3000));
+  late.arrive(31.0, little);  // arrives later than the horizon reaches
+  EXPECT_EQ(without_crowd(late), (Handles{0, 1}));
+}
+
+TEST(PolicyCore, RankDelaysNobodyOnACalmEngine) {
+  PolicyCore core(kEngine, Options{});
+  core.arrive(0.0, turn(0, 0, 3000));
+  core.arrive(0.1, turn(1, 1, 10));
+  EXPECT_EQ(core.waiting_order(9), (Handles{0, 1}));
 }
 
 TEST(PolicyCore, AnEmptyEngineAdmitsTheHeadWhateverItNeeds) {
@@ -375,6 +395,19 @@ TEST(PolicyCore, RecordsDecisionsWhenAsked) {
   EXPECT_EQ(decisions[1].reason, Reason::kReturned);
   EXPECT_TRUE(core.take_decisions().empty());
   EXPECT_STRNE(to_string(decisions[0].reason), "?");
+}
+
+// Two sessions keep 1,024 tokens each; session 0 is back, a large newcomer waits behind it.
+TEST(PolicyCore, NeverLetsGoOfWhomItLetsIn) {
+  PolicyCore core(kEngine, oldest_first());
+  pause_session(core, 0.0, 0, 1024);
+  pause_session(core, 0.1, 1, 1024);
+  core.arrive(0.2, turn(5, 0, 1100));
+  core.arrive(0.3, turn(6, 2, 3000));
+  const StepPlan plan = core.begin_step(step_at(0.4, 2048));
+  EXPECT_EQ(plan.admit, (Handles{5}));  // even all that session 1 keeps is not enough for the other
+  EXPECT_TRUE(plan.release.empty());
+  core.check_invariants();
 }
 
 TEST(PolicyCore, RefusesUnknownHandles) {

@@ -24,8 +24,8 @@ def count_lines(part: str) -> str:
     folder = PACKAGE_FOLDER if part == "all" else PACKAGE_FOLDER / part
     files = sorted(folder.rglob("*.py"))
     lines = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
-    where = "the package lamps_vllm" if part == "all" else f"lamps_vllm.{part}"
-    return f"{where} has {lines} lines of Python in {len(files)} files."
+    where = "whole package" if part == "all" else f"{part} part"
+    return f"The {where} has {lines} lines of Python code."
 
 
 def measure_import(module: str) -> str:
@@ -35,7 +35,7 @@ def measure_import(module: str) -> str:
         started = time.monotonic()
         subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
         seconds.append(time.monotonic() - started)
-    return f"Importing {module} takes {sorted(seconds)[1]:.2f} seconds."
+    return f"It takes {sorted(seconds)[1]:.2f} seconds to import {module}."
 
 
 @dataclass(frozen=True)

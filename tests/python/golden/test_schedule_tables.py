@@ -62,11 +62,19 @@ def test_kept_kv_goes_before_anything_is_preempted():
     driver.send("c0", 20, 60, session_id="C", hints=LAST)
     table.drain()
     table.check("""
-        step   waiting  running  held  free
-        0-6    -        a0       -     16
-        7-8    -        -        A     17
-        9-11   -        a1       -     15
-        12-13  -        -        A     16
+        step     waiting  running  held  free
+        0-6      -        a0       -     6
+        7-8      -        -        A     7
+        9        -        b0       A     3
+        10-22    -        b0 c0    A     2
+        23-37    -        b0 c0    A     1
+        38-54    -        c0 b0    A     0
+        55-68    -        b0 c0    -     2
+        69       -        b0       -     5
+        70-101   -        b0       -     4
+        102-133  -        b0       -     3
+        134-147  -        b0       -     2
+        148-149  -        -        -     10
     """)
     assert driver.scheduler._core.report()["preemptions"] == 0
 
@@ -160,35 +168,49 @@ def long_beside_short(starvation_threshold: int) -> Table:
 
 def test_short_requests_go_first_when_memory_is_short():
     long_beside_short(1_000_000).check("""
-        step     waiting  running  held  free
-        0-6      -        a0       -     6
-        7-8      -        -        A     7
-        9        -        b0       A     3
-        10-22    -        b0 c0    A     2
-        23-37    -        b0 c0    A     1
-        38-54    -        c0 b0    A     0
-        55-68    -        b0 c0    -     2
-        69       -        b0       -     5
-        70-101   -        b0       -     4
-        102-133  -        b0       -     3
-        134-147  -        b0       -     2
-        148-149  -        -        -     10
+        step   waiting              running  held  free
+        0      -                    run      -     18
+        1-2    long s0              run      -     18
+        3-4    long s0 s1           run      -     18
+        5-6    long s0 s1 s2        run      -     17
+        7-8    long s0 s1 s2 s3     run      -     17
+        9      long s0 s1 s2 s3 s4  -        -     20
+        10-11  long s1 s2 s3 s4     s0       -     18
+        12     long s1 s2 s3 s4     -        -     20
+        13-14  long s2 s3 s4        s1       -     18
+        15     long s2 s3 s4        -        -     20
+        16-17  long s3 s4           s2       -     18
+        18     long s3 s4           -        -     20
+        19-20  long s4              s3       -     18
+        21     long s4              -        -     20
+        22-23  long                 s4       -     18
+        24     long                 -        -     20
+        25-26  -                    long     -     1
+        27-28  -                    -        -     20
     """)
 
 
 def test_an_overdue_request_goes_before_short_ones():
     long_beside_short(14).check("""
-        step   waiting  running  held  free
-        0-2    -        a0       -     36
-        3-4    -        -        A     37
-        5      -        b0       A     35
-        6      new      b0       A     35
-        7-9    a1 new   b0       A     35
-        10     a1 new   -        A     37
-        11-12  new      a1       -     36
-        13     new      -        -     40
-        14-15  -        new      -     38
-        16-17  -        -        -     40
+        step   waiting              running  held  free
+        0      -                    run      -     18
+        1-2    long s0              run      -     18
+        3-4    long s0 s1           run      -     18
+        5-6    long s0 s1 s2        run      -     17
+        7-8    long s0 s1 s2 s3     run      -     17
+        9      long s0 s1 s2 s3 s4  -        -     20
+        10-11  long s1 s2 s3 s4     s0       -     18
+        12     long s1 s2 s3 s4     -        -     20
+        13-14  long s2 s3 s4        s1       -     18
+        15     long s2 s3 s4        -        -     20
+        16-17  s2 s3 s4             long     -     1
+        18     s2 s3 s4             -        -     20
+        19-20  s3 s4                s2       -     18
+        21     s3 s4                -        -     20
+        22-23  s4                   s3       -     18
+        24     s4                   -        -     20
+        25-26  -                    s4       -     18
+        27-28  -                    -        -     20
     """)
 
 

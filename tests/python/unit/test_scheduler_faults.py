@@ -188,6 +188,19 @@ def test_a_session_that_never_returns_is_forgotten():
     driver.check_drained()
 
 
+def test_a_decision_shortly_before_does_not_put_off_the_end_of_a_session():
+    driver = Driver(blocks=21, lamps={"forget_seconds": 5.0})
+    driver.send("gone", 100, 20, session_id="gone")
+    driver.drain()
+    driver.wait(4.0)
+    driver.step()  # decided again, and still kept
+    assert len(driver.scheduler._holds) == 1
+    driver.wait(1.0)
+    driver.step()
+    assert driver.free_blocks == driver.all_blocks
+    driver.check_drained()
+
+
 @pytest.mark.parametrize("ahead", [False, True], ids=["sync", "ahead"])
 @pytest.mark.parametrize("steps", [0, 1, 2, 5])
 def test_abort_while_waiting_or_running(steps, ahead):
