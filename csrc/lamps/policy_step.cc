@@ -284,34 +284,42 @@ void PolicyCore::update_pressure(const StepView& view) {
   crowding_ += (1.0 - std::exp(-passed / kCrowdSeconds)) * (pressure_ - crowding_);
 }
 
+// What preempting a running request loses per token-second it frees. Higher: keep it longer.
+double PolicyCore::loss_of(const Request& request) const {
+  PauseContext loss;
+  loss.context_tokens = std::max<Tokens>(request.context_tokens, 1);
+  loss.other_tokens = ledger_.running_context() - request.context_tokens;
+  loss.chunk = engine_.step_tokens;
+  const double remaining = std::max(1.0, static_cast<double>(request.growth())) * decode_step_;
+  return waste_of(loss, cost_).discard / (static_cast<double>(loss.context_tokens) * remaining);
+}
+
+// Best first; the last is the first victim. Overdue and once preempted requests are preempted last.
+// The present order stays unless a loss is larger than its predecessor's by the hysteresis.
 void PolicyCore::order_running(const StepView& view, StepPlan& plan) const {
   const auto count = static_cast<Tokens>(view.running.size());
   if (count < 2 || view.free_tokens >= count * engine_.block_tokens) return;
   struct Candidate {
     RequestHandle handle;
-    bool shielded;  // overdue or preempted before: preempted last
-    double bucket;  // loss per freed token-second, in steps of the hysteresis
+    bool shielded;
+    double loss;
   };
   std::vector<Candidate> order;
   order.reserve(view.running.size());
-  const double width = std::log1p(std::max(options_.victim_hysteresis, 1e-6));
   for (const RequestHandle handle : view.running) {
-    if (!ledger_.has_request(handle)) return;
+    if (!ledger_.has_request(handle)) return;  // somebody the core does not know runs too
     const Request& request = ledger_.request(handle);
-    PauseContext loss;
-    loss.context_tokens = std::max<Tokens>(request.context_tokens, 1);
-    loss.other_tokens = ledger_.running_context() - request.context_tokens;
-    loss.chunk = engine_.step_tokens;
-    const double remaining = std::max(1.0, static_cast<double>(request.growth())) * decode_step_;
-    const double freed = static_cast<double>(loss.context_tokens) * remaining;
-    const double score = waste_of(loss, cost_).discard / freed;
-    order.push_back({handle, request.overdue || request.preempted,
-                     std::floor(std::log(std::max(score, 1e-12)) / width)});
+    order.push_back({handle, request.overdue || request.preempted, loss_of(request)});
   }
-  std::stable_sort(order.begin(), order.end(), [](const Candidate& a, const Candidate& b) {
+  const auto goes_before = [this](const Candidate& a, const Candidate& b) {
     if (a.shielded != b.shielded) return a.shielded;
-    return a.bucket > b.bucket;
-  });
+    return a.loss > b.loss * (1.0 + options_.victim_hysteresis);
+  };
+  for (std::size_t i = 1; i < order.size(); ++i) {  // insertion: nearly sorted from the last time
+    for (std::size_t j = i; j > 0 && goes_before(order[j], order[j - 1]); --j) {
+      std::swap(order[j], order[j - 1]);
+    }
+  }
   for (const Candidate& candidate : order) plan.run_order.push_back(candidate.handle);
 }
 

@@ -37,13 +37,14 @@ class HeldBlocks:
             Tokens that only this session holds: blocks that others reference too cost nothing.
         """
         self.release(session)
-        kept, rest = [], []
-        for block in blocks:
-            (rest if block.block_hash is None or block.is_null else kept).append(block)
+        owned = list(blocks)
+        self._blocks[session] = owned  # ours from here on: release_all() frees them, whatever happens
+        kept = [block for block in owned if block.block_hash is not None and not block.is_null]
+        rest = [block for block in owned if block.block_hash is None or block.is_null]
+        self._blocks[session] = kept
         self._pool.free_blocks(reversed(rest))
         if not kept:
-            return 0
-        self._blocks[session] = kept
+            del self._blocks[session]
         return self.unique_tokens(session)
 
     def unique_tokens(self, session: int) -> int:

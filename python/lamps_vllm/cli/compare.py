@@ -23,8 +23,8 @@ from lamps_vllm.replay.server import ServerError
 from lamps_vllm.replay.workload import Workload, WorkloadError, load_workload
 
 INTERRUPTED = 130
-# Twice what stock vLLM sustains on the default deployment (1.7 sessions/s, measured).
-OVERLOAD_RATE = 3.4
+# Twice what stock vLLM sustains on the default deployment (1.58 sessions/s, measured).
+OVERLOAD_RATE = 3.15
 ARM_HELP = (
     f"Built-in name ({', '.join(BUILT_IN)}), NAME=BUILT-IN plus vLLM options, or NAME=COMMAND with "
     "{port}, {model}, {options}. Repeat it; the first is the reference."
@@ -48,7 +48,7 @@ def compare(
     block_size: Annotated[int, typer.Option(min=1, help="KV block, tokens.")] = 32,
     kv_blocks: Annotated[
         int | None,
-        typer.Option(min=1, help="KV blocks. Default: 192 with the tiny model, else vLLM's own."),
+        typer.Option(min=1, help="KV blocks. Default: 140 with the tiny model, else vLLM's own."),
     ] = None,
     max_model_len: Annotated[int, typer.Option(min=16, help="Longest context, tokens.")] = 2048,
     pace: Annotated[
@@ -81,7 +81,7 @@ def compare(
         deployment = Deployment(
             model=model,
             block_size=block_size,
-            kv_blocks=kv_blocks or (192 if model is None else None),
+            kv_blocks=kv_blocks or (140 if model is None else None),
             max_model_len=max_model_len,
             pace=_pace(pace, tiny=model is None),
             extra=tuple(shlex.split(server_options)),

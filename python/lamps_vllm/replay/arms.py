@@ -83,7 +83,7 @@ class Deployment:
 
     model: str | None = None
     block_size: int | None = 32
-    kv_blocks: int | None = 192
+    kv_blocks: int | None = 140
     max_model_len: int | None = 2048
     pace: str | None = "cpu-demo"
     extra: tuple[str, ...] = ()

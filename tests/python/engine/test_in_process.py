@@ -123,7 +123,8 @@ def test_structured_output_passes_through(tmp_path):
         "additionalProperties": False,
     }
     structured = SamplingParams(
-        temperature=0.0, max_tokens=60,
+        temperature=0.0,
+        max_tokens=60,
         structured_outputs=StructuredOutputsParams(json=schema, disable_any_whitespace=True),
     )
     plain = SamplingParams(temperature=0.0, max_tokens=20, min_tokens=20, ignore_eos=True)

@@ -44,9 +44,15 @@ def test_cpu_recipe_leaves_the_gpu_packages_out(bootstrap, monkeypatch):
 
 
 def test_a_gpu_gets_the_cuda_build(bootstrap, monkeypatch):
-    answers(monkeypatch, bootstrap, {"nvidia-smi": "GPU 0: some device"})
+    answers(monkeypatch, bootstrap, {"nvidia-smi": "GPU 0: some device", "python": "13.0"})
     bootstrap.install_vllm()
     assert bootstrap.commands[0] == ("pip", "install", "vllm==0.32.0")
+
+
+def test_a_cpu_torch_beside_a_gpu_is_reported(bootstrap, monkeypatch):
+    answers(monkeypatch, bootstrap, {"nvidia-smi": "GPU 0: some device", "python": "None"})
+    with pytest.raises(bootstrap.SetupError, match="CPU build of PyTorch"):
+        bootstrap.install_vllm()
 
 
 @pytest.mark.parametrize("flavour", ["cpu", "cuda", "none"])

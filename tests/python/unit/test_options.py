@@ -53,8 +53,7 @@ def test_without_options_the_core_has_its_defaults(given):
 @pytest.mark.parametrize("end", [0, 1])
 def test_the_ends_of_a_range_are_accepted_and_reach_the_core(name, end):
     value = RANGES[name][end]
-    floor = {"min_admission_share": 0.1} if name == "admission_share" else {}
-    assert getattr(parse(**floor, **{name: value}).to_core(), name) == value
+    assert getattr(parse(**{name: value}).to_core(), name) == value
 
 
 @pytest.mark.parametrize("name", RANGES)
@@ -88,6 +87,12 @@ def test_a_floor_above_the_ceiling_is_refused():
     message = refusal({"min_admission_share": 0.9, "admission_share": 0.5})
     assert "min_admission_share = 0.9" in message
     assert "[0.1, 0.5]" in message
+
+
+def test_lowering_the_ceiling_alone_lowers_the_floor():
+    core = parse(admission_share=0.5).to_core()
+    core.validate()
+    assert core.min_admission_share == 0.5
 
 
 def test_all_bad_fields_are_named_at_once():
