@@ -8,6 +8,12 @@ BIN := .venv/bin
 CMAKE := $(BIN)/cmake
 CONFIGURE := $(CMAKE) -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
              -DCMAKE_PREFIX_PATH=$(CURDIR)/.cache/cpp/usr
+# $(call cpp_build,FOLDER,OPTIONS): configures (quietly, unless it fails) and builds build/FOLDER.
+define cpp_build
+	@mkdir -p build
+	@$(CONFIGURE) -B build/$(1) $(2) > build/$(1).log || { cat build/$(1).log; false; }
+	@$(CMAKE) --build build/$(1)
+endef
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
@@ -18,26 +24,24 @@ help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
 demo:  ## Tool-calling chat, then real agent prompts under overload: stock vLLM against LAMPS
-	@$(BOOTSTRAP) venv vllm package demo
+	@$(BOOTSTRAP) venv vllm package prompts model
 	@$(BIN)/python -m lamps_vllm.demo $(DEMO_ARGS)
 
 test: test-cpp test-sanitized test-python test-wheel  ## All tests: C++, sanitizers, Python, wheel
 
 test-cpp:  ## C++ tests, release build
 	@$(BOOTSTRAP) venv vllm package cpp
-	@$(CONFIGURE) -B build/tests -DLAMPS_BUILD_TESTS=ON > build/tests.log || { cat build/tests.log; false; }
-	@$(CMAKE) --build build/tests
+	$(call cpp_build,tests,-DLAMPS_BUILD_TESTS=ON)
 	@$(BIN)/ctest --test-dir build/tests --output-on-failure
 
 test-sanitized:  ## C++ tests with AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(BOOTSTRAP) venv vllm package cpp
-	@$(CONFIGURE) -B build/sanitized -DLAMPS_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-	    "-DLAMPS_SANITIZE=address;undefined" > build/sanitized.log || { cat build/sanitized.log; false; }
-	@$(CMAKE) --build build/sanitized
+	$(call cpp_build,sanitized,-DLAMPS_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	    "-DLAMPS_SANITIZE=address;undefined")
 	@$(BIN)/ctest --test-dir build/sanitized --output-on-failure
 
 test-python:  ## Python tests: unit, property, golden, engine (real vLLM)
-	@$(BOOTSTRAP) venv vllm package
+	@$(BOOTSTRAP) venv vllm package prompts
 	@$(BIN)/python -m pytest tests/python $(PYTEST_ARGS)
 
 test-wheel:  ## Build the wheel, check its contents, use it in clean environments
@@ -46,9 +50,8 @@ test-wheel:  ## Build the wheel, check its contents, use it in clean environment
 
 bench:  ## Benchmarks of the core (C++) and of the scheduler shim (Python)
 	@$(BOOTSTRAP) venv vllm package cpp
-	@$(CONFIGURE) -B build/bench -DLAMPS_BUILD_BENCHMARKS=ON > build/bench.log || { cat build/bench.log; false; }
-	@$(CMAKE) --build build/bench
-	@for binary in build/bench/benchmarks/cpp/bench_*; do [ -x $$binary ] && $$binary; done
+	$(call cpp_build,bench,-DLAMPS_BUILD_BENCHMARKS=ON)
+	@for binary in build/bench/benchmarks/cpp/bench_*; do $$binary || exit 1; done
 	@$(BIN)/python benchmarks/python/bench_shim.py
 
 MEASURE := $(BIN)/lamps compare --seeds 3 --arm stock --arm priority --arm lamps

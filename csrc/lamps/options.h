@@ -13,7 +13,7 @@ struct Options {
   // rank_weight * (memory-over-time / KV capacity): seconds of delay per second of whole-device
   // memory it is predicted to use, at most rank_horizon seconds. 0: oldest session first.
   double rank_weight = 20.0;    // [0, 1e6], dimensionless
-  Seconds rank_horizon = 20.0;  // [0, 1e6]
+  Seconds rank_horizon = 30.0;  // [0, 1e6]
   // Waiting bound: a request that has waited this many steps and this many seconds is overdue and
   // goes before everything that is not.
   Steps starvation_threshold = 100;   // [1, 1e9], the paper's value

@@ -227,17 +227,17 @@ Tokens PolicyCore::asked_by(const Request& request) const {
 }
 
 Tokens PolicyCore::limit_for(const Request& request) const {
-  const bool resident = request.preempted || ledger_.session(request.session).held_tokens > 0;
-  return calm() || resident || request.overdue ? engine_.capacity_tokens : budget_.tokens();
+  const bool begun = request.facts.turn > 0 || request.preempted;
+  return calm() || begun || request.overdue ? engine_.capacity_tokens : budget_.tokens();
 }
 
-// Whether kept pauses give way to the head of the queue: always on a calm engine, where the wait
-// would cost more than the recomputation; on a crowded one only for the overdue and before the
-// engine starves.
+// Whether kept pauses give way to the head of the queue. Always on a calm engine, where the wait
+// would cost more than the recomputation. On a crowded one to turns of sessions that have begun,
+// which are here while a pause may last, to the overdue, and before the engine starves; never to
+// newcomers.
 bool PolicyCore::pauses_yield_to(const Request& head, Tokens working) const {
-  return calm() || head.overdue ||
-         static_cast<double>(working) <
-             kWorkingShare * static_cast<double>(engine_.capacity_tokens);
+  const double enough = kWorkingShare * static_cast<double>(engine_.capacity_tokens);
+  return calm() || head.overdue || head.facts.turn > 0 || static_cast<double>(working) < enough;
 }
 
 void PolicyCore::admit(const StepView& view, StepPlan& plan) {

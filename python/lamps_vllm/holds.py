@@ -38,7 +38,9 @@ class HeldBlocks:
         """
         self.release(session)
         owned = list(blocks)
-        self._blocks[session] = owned  # ours from here on: release_all() frees them, whatever happens
+        self._blocks[session] = (
+            owned  # ours from here on: release_all() frees them, whatever happens
+        )
         kept = [block for block in owned if block.block_hash is not None and not block.is_null]
         rest = [block for block in owned if block.block_hash is None or block.is_null]
         self._blocks[session] = kept

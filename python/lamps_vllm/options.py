@@ -64,7 +64,9 @@ class LampsOptions(BaseModel):
         for name in type(self).model_fields:
             if hasattr(core, name):
                 setattr(core, name, getattr(self, name))
-        if "min_admission_share" not in self.model_fields_set:  # lowering one alone is no contradiction
+        if (
+            "min_admission_share" not in self.model_fields_set
+        ):  # lowering one alone is no contradiction
             core.min_admission_share = min(core.min_admission_share, core.admission_share)
         return core
 

@@ -102,13 +102,9 @@ TEST(ReadyQueue, FirstLeavesTheQueueAsItIs) {
 TEST(ReadyQueue, RefusesUnknownHandles) {
   ReadyQueue queue;
   queue.push(2, {1, 1.0, 0});
-  EXPECT_EQ(error_of<UnknownHandle>([&] {
-              queue.push(2, {1, 2.0, 0});
-            }),
+  EXPECT_EQ(error_of<UnknownHandle>([&] { queue.push(2, {1, 2.0, 0}); }),
             "request handle 2 is already queued");
-  EXPECT_EQ(error_of<UnknownHandle>([&] {
-              queue.push(-1, {1, 2.0, 0});
-            }),
+  EXPECT_EQ(error_of<UnknownHandle>([&] { queue.push(-1, {1, 2.0, 0}); }),
             "request handle -1 is negative");
   for (const RequestHandle handle : {-1, 0, 3, 1'000'000}) {
     EXPECT_FALSE(queue.contains(handle));

