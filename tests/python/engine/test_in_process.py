@@ -116,16 +116,11 @@ def test_structured_output_passes_through(tmp_path):
 
     model = write_tiny_model(tmp_path / "model")
     write_byte_tokenizer(model)
-    schema = {
-        "type": "object",
-        "properties": {"ok": {"type": "boolean"}, "kind": {"enum": ["a", "b"]}},
-        "required": ["ok", "kind"],
-        "additionalProperties": False,
-    }
+    choices = ["yes", "no", "perhaps"]
     structured = SamplingParams(
         temperature=0.0,
         max_tokens=60,
-        structured_outputs=StructuredOutputsParams(json=schema, disable_any_whitespace=True),
+        structured_outputs=StructuredOutputsParams(choice=choices),
     )
     plain = SamplingParams(temperature=0.0, max_tokens=20, min_tokens=20, ignore_eos=True)
     with engine(LAMPS, model=str(model), skip_tokenizer_init=False) as llm:
@@ -135,7 +130,5 @@ def test_structured_output_passes_through(tmp_path):
         scheduler = scheduler_of(llm)
         assert not scheduler._faulted
         assert scheduler._core.report()["arrivals"] == 3
-    for output in (outputs[0], outputs[2]):
-        answer = json.loads(output.outputs[0].text)
-        assert isinstance(answer["ok"], bool) and answer["kind"] in ("a", "b")
+    assert all(outputs[i].outputs[0].text in choices for i in (0, 2))
     assert len(outputs[1].outputs[0].token_ids) == 20
