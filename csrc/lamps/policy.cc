@@ -106,10 +106,13 @@ ReadyKey PolicyCore::key_of(const Request& request) const {
           session.arrival + std::min(delay, options_.rank_horizon), request.sequence};
 }
 
+Tokens PolicyCore::peak_of(const Request& request) const {
+  return whole_blocks(static_cast<double>(request.prompt_tokens) + expected_output(request));
+}
+
 void PolicyCore::refresh(RequestHandle handle) {
   Request& request = ledger_.request(handle);
-  const double peak = static_cast<double>(request.prompt_tokens) + expected_output(request);
-  ledger_.set_footprint(handle, whole_blocks(peak), request.shared_tokens);
+  ledger_.set_footprint(handle, peak_of(request), request.shared_tokens);
   request.last_refresh = step_;
   ready_.rekey(handle, key_of(request));
 }
@@ -141,18 +144,21 @@ void PolicyCore::arrive(Seconds now, const Arrival& arrival) {
   request.sequence = next_sequence_++;
   const Tokens shared =
       std::min(arrival.prompt_tokens, arrival.shared_tokens + session.held_tokens);
-  const double peak = static_cast<double>(request.prompt_tokens) + expected_output(request);
-  ledger_.set_footprint(arrival.request, whole_blocks(peak), shared);
+  ledger_.set_footprint(arrival.request, peak_of(request), shared);
   ready_.push(arrival.request, key_of(request));
   waits_.add(arrival.request, now, step_);
+}
+
+void PolicyCore::stop_waiting(RequestHandle handle) {
+  ready_.remove(handle);
+  if (waits_.contains(handle)) waits_.remove(handle);  // the overdue have left that list already
 }
 
 void PolicyCore::admitted(Seconds /*now*/, RequestHandle handle, Tokens cached_tokens) {
   Request& request = ledger_.request(handle);
   Session& session = ledger_.session(request.session);
   ++counters_.admissions;
-  ready_.remove(handle);
-  if (waits_.contains(handle)) waits_.remove(handle);
+  stop_waiting(handle);
   const bool had_kv = session.held_tokens > 0;
   if (session.context_tokens > 0 && request.facts.turn > 0 && !request.preempted) {
     const double kept = static_cast<double>(std::min(cached_tokens, session.context_tokens)) /
@@ -187,10 +193,7 @@ void PolicyCore::preempted(Seconds now, RequestHandle handle) {
 
 void PolicyCore::finished(Seconds now, const Finish& finish) {
   const Request request = ledger_.request(finish.request);
-  if (request.state == RequestState::kWaiting) {
-    ready_.remove(finish.request);
-    if (waits_.contains(finish.request)) waits_.remove(finish.request);
-  }
+  if (request.state == RequestState::kWaiting) stop_waiting(finish.request);
   ledger_.remove(finish.request);
   Session& session = ledger_.session(request.session);
   if (!finish.aborted) {

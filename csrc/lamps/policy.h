@@ -141,6 +141,7 @@ class PolicyCore {
  private:
   [[nodiscard]] Tokens whole_blocks(double tokens) const;
   [[nodiscard]] double expected_output(const Request& request) const;
+  [[nodiscard]] Tokens peak_of(const Request& request) const;
   [[nodiscard]] TokenSeconds rank_of(const Request& request) const;
   [[nodiscard]] ReadyKey key_of(const Request& request) const;
   [[nodiscard]] bool calm() const;
@@ -149,6 +150,8 @@ class PolicyCore {
   [[nodiscard]] bool pauses_yield_to(const Request& head, Tokens working) const;
   void update_pressure(const StepView& view);
   [[nodiscard]] PauseContext pause_context(Seconds now, const Session& session) const;
+  [[nodiscard]] Seconds forgotten_at(const Session& session) const;
+  void stop_waiting(RequestHandle handle);
   void refresh(RequestHandle handle);
   void refresh_some();
   void mark_overdue(Seconds now);

@@ -39,12 +39,16 @@ PauseContext PolicyCore::pause_context(Seconds now, const Session& session) cons
   return pause;
 }
 
+// A session that has not returned by then is taken as ended.
+Seconds PolicyCore::forgotten_at(const Session& session) const {
+  return session.paused_at + std::min(predictor_.patience(), options_.forget_seconds);
+}
+
 void PolicyCore::schedule_decision(Seconds now, SessionHandle handle) {
   const Session& session = ledger_.session(handle);
   const Seconds elapsed = std::max(now - session.paused_at, 0.0);
   Seconds next = now + std::max(options_.redecide_seconds, kGrowth * elapsed);
-  const Seconds patience = std::min(predictor_.patience(), options_.forget_seconds);
-  const Seconds end = session.paused_at + patience;  // forgotten then, at the latest
+  const Seconds end = forgotten_at(session);
   next = session.held_tokens == 0 ? std::max(next, end) : std::min(next, end);
   const ReadyKey key{0, next, static_cast<std::uint64_t>(handle)};
   if (pause_timers_.contains(handle)) {
@@ -106,7 +110,7 @@ void PolicyCore::settle_pauses(Seconds now, StepPlan& plan) {
     const SessionHandle handle = pause_timers_.top();
     if (pause_timers_.key_of(handle).deadline > now) return;
     const Session& session = ledger_.session(handle);
-    if (now >= session.paused_at + std::min(predictor_.patience(), options_.forget_seconds)) {
+    if (now >= forgotten_at(session)) {
       predictor_.observe_no_return(session.call_facts);
       end_session(now, handle, Reason::kExpired);
     } else {
@@ -152,8 +156,7 @@ void PolicyCore::track_running(const StepView& view) {
     if (request.state != RequestState::kRunning) continue;
     ledger_.set_context(handle, view.context[i]);
     if (view.context[i] >= request.peak_tokens) {  // outlived its prediction: ask again
-      const double peak = static_cast<double>(request.prompt_tokens) + expected_output(request);
-      ledger_.set_footprint(handle, whole_blocks(peak), request.shared_tokens);
+      ledger_.set_footprint(handle, peak_of(request), request.shared_tokens);
     }
   }
 }
