@@ -145,6 +145,8 @@ class PolicyCore {
   [[nodiscard]] TokenSeconds rank_of(const Request& request) const;
   [[nodiscard]] ReadyKey key_of(const Request& request) const;
   [[nodiscard]] bool calm() const;
+  [[nodiscard]] static bool has_begun(const Request& request);
+  [[nodiscard]] bool plans_for_peak(const Request& request) const;
   [[nodiscard]] Tokens asked_by(const Request& request) const;
   [[nodiscard]] Tokens limit_for(const Request& request) const;
   [[nodiscard]] bool pauses_yield_to(const Request& head, Tokens working) const;

@@ -24,6 +24,10 @@ constexpr double kGrowth = 0.5;             // next re-decision when the pause h
 
 bool PolicyCore::calm() const { return crowding_ < kCalm; }
 
+bool PolicyCore::has_begun(const Request& request) {
+  return request.facts.turn > 0 || request.preempted;
+}
+
 PauseContext PolicyCore::pause_context(Seconds now, const Session& session) const {
   const Seconds elapsed = std::max(now - session.paused_at, 0.0);
   PauseContext pause;
@@ -221,17 +225,21 @@ bool PolicyCore::planned_this_step(SessionHandle handle) const {
          ledger_.request(latest).planned == step_;
 }
 
-// Tokens the request asks room for. A calm engine asks what vLLM asks, that the prompt fits; a
-// crowded one plans for the projected peak, so that nobody who was let in has to be preempted.
+// Whether room is asked for the projected peak of everyone, so that nobody who was let in has to be
+// preempted. Only for newcomers on a crowded engine: a session that has begun comes in as soon as
+// its prompt fits, as in vLLM, since its wait costs more than a rare preemption.
+bool PolicyCore::plans_for_peak(const Request& request) const {
+  return !calm() && !has_begun(request);
+}
+
 Tokens PolicyCore::asked_by(const Request& request) const {
-  if (!calm()) return request.need();
+  if (plans_for_peak(request)) return request.need();
   const Tokens prompt = whole_blocks(static_cast<double>(request.prompt_tokens + 1));
   return std::max<Tokens>(prompt - request.shared_tokens, 0);
 }
 
 Tokens PolicyCore::limit_for(const Request& request) const {
-  const bool begun = request.facts.turn > 0 || request.preempted;
-  return calm() || begun || request.overdue ? engine_.capacity_tokens : budget_.tokens();
+  return plans_for_peak(request) && !request.overdue ? budget_.tokens() : engine_.capacity_tokens;
 }
 
 // Whether kept pauses give way to the head of the queue. Always on a calm engine, where the wait
@@ -251,7 +259,7 @@ void PolicyCore::admit(const StepView& view, StepPlan& plan) {
          step_tokens > 0) {
     const RequestHandle head = ready_.top();
     Request& request = ledger_.request(head);
-    const Tokens growth = calm() ? 0 : ledger_.running_growth();
+    const Tokens growth = plans_for_peak(request) ? ledger_.running_growth() : 0;
     const Tokens asked = asked_by(request);
     const Tokens used = engine_.capacity_tokens - view.free_tokens - freeing_;
     const Tokens missing = used + growth + promised + asked - limit_for(request);
