@@ -91,8 +91,11 @@ void PolicyCore::apply(Seconds now, SessionHandle handle, Handling handling, Rea
   let_go(now, handle, reason);
 }
 
+// Only for pauses: KV whose turn waits already would have to come back at once.
 bool PolicyCore::swap_beats_drop(Seconds now, SessionHandle handle) const {
-  const Waste waste = waste_of(scene_.pause_context(now, ledger_.session(handle)), cost_);
+  const Session& session = ledger_.session(handle);
+  if (session.state != SessionState::kPaused) return false;
+  const Waste waste = waste_of(scene_.pause_context(now, session), cost_);
   return waste.swap < waste.discard;
 }
 

@@ -285,6 +285,22 @@ TEST(SwapForRoom, TheHeadWaitsForTheCopiesItNeeds) {
   core.check_invariants();
 }
 
+// Both sessions are back, and there is room for one of them.
+TEST(SwapForRoom, KvWhoseTurnWaitsIsDroppedAndNotCopied) {
+  PolicyCore core(engine_with(1 << 20), swap_pays());
+  testing::pause_session(core, 0.0, 0, kCapacity / 2);
+  testing::pause_session(core, 0.1, 1, kCapacity / 2);
+  core.arrive(1.0, testing::turn(10, 0, 2300));
+  core.arrive(1.1, testing::turn(11, 1, 2300));
+  const StepPlan plan = core.begin_step(step_at(1.2, 0));
+  EXPECT_EQ(plan.release, Sessions{1});
+  EXPECT_TRUE(plan.swap_out.empty());
+  for (Seconds now = 1.3; now < 500.0; now += 10.0) {  // and no timer of a pause is left behind
+    EXPECT_TRUE(core.begin_step(step_at(now, kCapacity / 2)).forget.empty()) << now;
+  }
+  core.check_invariants();
+}
+
 TEST(SwapNames, EveryReasonAndHandlingHasAName) {
   EXPECT_EQ(std::string(to_string(Reason::kPrefetched)), "about to return");
   EXPECT_EQ(std::string(to_string(Handling::kSwap)), "swap");
