@@ -18,8 +18,17 @@ from lamps_ext._core import (
     Options,
     PolicyCore,
     ReadyQueue,
+    SimEngine,
+    SimHistogram,
+    SimLoad,
+    SimResult,
+    SimSessions,
+    Simulation,
     UnknownHandle,
     build_info,
+    sim_loads,
+    sim_routers,
+    sim_schedulers,
 )
 
 __all__ = [
@@ -39,6 +48,15 @@ __all__ = [
     "Options",
     "PolicyCore",
     "ReadyQueue",
+    "SimEngine",
+    "SimHistogram",
+    "SimLoad",
+    "SimResult",
+    "SimSessions",
+    "Simulation",
     "UnknownHandle",
     "build_info",
+    "sim_loads",
+    "sim_routers",
+    "sim_schedulers",
 ]

@@ -117,7 +117,9 @@ py::list take_decisions(PolicyCore& core) {
   return out;
 }
 
-py::dict report(const PolicyCore& core) {
+}  // namespace
+
+py::dict policy_report(const PolicyCore& core) {
   py::dict out;
   const lamps::Counters& c = core.counters();
   out["steps"] = c.steps;
@@ -150,8 +152,6 @@ py::dict report(const PolicyCore& core) {
   return out;
 }
 
-}  // namespace
-
 void bind_policy(py::module_& m) {
   m.attr("ARRIVE") = static_cast<int>(kArrive);
   m.attr("ADMITTED") = static_cast<int>(kAdmitted);
@@ -177,6 +177,6 @@ void bind_policy(py::module_& m) {
            "Decisions recorded since the last call, oldest first.")
       .def("waiting_order", &PolicyCore::waiting_order, py::arg("limit"),
            "The first `limit` waiting requests in service order.")
-      .def("report", &report, "Counters, sums and the calibrated cost model.")
+      .def("report", &policy_report, "Counters, sums and the calibrated cost model.")
       .def("check_invariants", &PolicyCore::check_invariants);
 }

@@ -10,6 +10,7 @@ PYBIND11_MODULE(_core, m) {
   bind_options(m);
   bind_ready_queue(m);
   bind_policy(m);
+  bind_sim(m);
   m.def(
       "build_info",
       [] {

@@ -4,7 +4,15 @@
 
 #include <pybind11/pybind11.h>
 
+namespace lamps {
+class PolicyCore;
+}
+
+// Counters, sums and the calibrated cost model of a core, as PolicyCore.report() gives them.
+pybind11::dict policy_report(const lamps::PolicyCore& core);
+
 void bind_errors(pybind11::module_& m);
 void bind_options(pybind11::module_& m);
 void bind_ready_queue(pybind11::module_& m);
 void bind_policy(pybind11::module_& m);
+void bind_sim(pybind11::module_& m);

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sim/block_pool.h"
+
+#include <algorithm>
+#include <string>
+
+#include "lamps/errors.h"
+
+namespace lamps::sim {
+namespace {
+
+void expect(bool holds, const char* what) {
+  if (!holds) throw InvariantViolation(std::string("block pool: ") + what);
+}
+
+}  // namespace
+
+BlockPool::BlockPool(Blocks total) : total_(total), free_(total), blank_(total) {}
+
+ChainId BlockPool::open(Blocks base) {
+  ChainId id;
+  if (idle_chains_.empty()) {
+    id = static_cast<ChainId>(chains_.size());
+    chains_.emplace_back();
+  } else {
+    id = idle_chains_.back();
+    idle_chains_.pop_back();
+  }
+  Chain& chain = at(id);
+  chain.base = chain.cached = base;
+  chain.open = true;
+  chain.closing = false;
+  return id;
+}
+
+void BlockPool::close(ChainId id) {
+  at(id).closing = true;
+  forget_if_done(id);
+}
+
+void BlockPool::forget_if_done(ChainId id) {
+  Chain& chain = at(id);
+  if (!chain.closing || !chain.references.empty() || chain.newest != kNoRun) return;
+  chain.open = chain.closing = false;
+  idle_chains_.push_back(id);
+}
+
+Blocks BlockPool::referenced(ChainId id) const {
+  const Chain& chain = at(id);
+  return chain.references.empty() ? chain.base : chain.references.front().end;
+}
+
+Blocks BlockPool::unique(ChainId id, Blocks end) const {
+  const std::vector<Reference>& references = at(id).references;
+  if (references.empty() || references[0].end != end || references[0].count > 1) return 0;
+  return end - (references.size() > 1 ? references[1].end : at(id).base);
+}
+
+void BlockPool::add_reference(Chain& chain, Blocks end) {
+  if (end <= chain.base) return;
+  const auto place = std::find_if(chain.references.begin(), chain.references.end(),
+                                  [=](const Reference& each) { return each.end <= end; });
+  if (place != chain.references.end() && place->end == end) {
+    ++place->count;
+  } else {
+    chain.references.insert(place, {end, 1});
+  }
+}
+
+void BlockPool::drop_reference(Chain& chain, Blocks end) {
+  if (end <= chain.base) return;
+  const auto place = std::find_if(chain.references.begin(), chain.references.end(),
+                                  [=](const Reference& each) { return each.end == end; });
+  expect(place != chain.references.end(), "a reference that nobody holds is given back");
+  if (--place->count == 0) chain.references.erase(place);
+}
+
+void BlockPool::acquire(ChainId id, Blocks end) {
+  Chain& chain = at(id);
+  const Blocks before = referenced(id);
+  add_reference(chain, end);
+  if (end <= before) return;
+  free_ -= end - before;
+  while (chain.newest != kNoRun && run(chain.newest).low < end) {
+    Run& lowest = run(chain.newest);
+    if (lowest.high > end) {  // the rest keeps its place in the queue
+      lowest.low = end;
+      break;
+    }
+    const RunId whole = chain.newest;
+    unlink_from_queue(whole);
+    unlink_from_chain(whole);
+    recycle(whole);
+  }
+}
+
+Blocks BlockPool::extend(ChainId id, Blocks from, Blocks to) {
+  Chain& chain = at(id);
+  to = std::max(to, chain.base);
+  from = std::max(from, chain.base);
+  if (to <= from) return 0;
+  drop_reference(chain, from);
+  const Blocks others = referenced(id);
+  add_reference(chain, to);
+  if (chain.newest != kNoRun && run(chain.newest).low < to) {  // older copies lose their name
+    while (chain.newest != kNoRun) {
+      const RunId copy = chain.newest;
+      unlink_from_chain(copy);
+      run(copy).chain = kNoChain;
+    }
+    chain.cached = to;
+  }
+  chain.cached = std::max(chain.cached, to);
+  return std::max<Blocks>(std::min(to, others) - from, 0);
+}
+
+void BlockPool::release(ChainId id, Blocks end) {
+  Chain& chain = at(id);
+  if (end <= chain.base) return;
+  const Blocks before = referenced(id);
+  drop_reference(chain, end);
+  const Blocks after = referenced(id);
+  if (after < before) {
+    append(id, after, before);
+    free_ += before - after;
+  }
+  forget_if_done(id);
+}
+
+void BlockPool::append(ChainId id, Blocks low, Blocks high) {
+  RunId fresh;
+  if (idle_runs_.empty()) {
+    fresh = static_cast<RunId>(runs_.size());
+    runs_.emplace_back();
+  } else {
+    fresh = idle_runs_.back();
+    idle_runs_.pop_back();
+  }
+  Run& added = run(fresh);
+  added = {.chain = id, .low = low, .high = high, .before = last_};
+  (last_ == kNoRun ? first_ : run(last_).after) = fresh;
+  last_ = fresh;
+  if (id == kNoChain) return;
+  added.older = at(id).newest;
+  if (added.older != kNoRun) run(added.older).newer = fresh;
+  at(id).newest = fresh;
+}
+
+void BlockPool::unlink_from_queue(RunId id) {
+  const Run& gone = run(id);
+  (gone.before == kNoRun ? first_ : run(gone.before).after) = gone.after;
+  (gone.after == kNoRun ? last_ : run(gone.after).before) = gone.before;
+}
+
+void BlockPool::unlink_from_chain(RunId id) {
+  const Run& gone = run(id);
+  if (gone.chain == kNoChain) return;
+  (gone.newer == kNoRun ? at(gone.chain).newest : run(gone.newer).older) = gone.older;
+  if (gone.older != kNoRun) run(gone.older).newer = gone.newer;
+}
+
+void BlockPool::recycle(RunId id) { idle_runs_.push_back(id); }
+
+void BlockPool::take(Blocks count) {
+  expect(count <= free_, "more blocks are taken than are free");
+  free_ -= count;
+  const Blocks blank = std::min(count, blank_);
+  blank_ -= blank;
+  for (Blocks left = count - blank; left > 0;) {
+    const RunId oldest = first_;
+    Run& victim = run(oldest);
+    const Blocks evicted = std::min(left, victim.high - victim.low);
+    victim.high -= evicted;
+    left -= evicted;
+    if (victim.chain != kNoChain) at(victim.chain).cached = victim.high;
+    if (victim.high > victim.low) break;
+    const ChainId chain = victim.chain;
+    unlink_from_queue(oldest);
+    unlink_from_chain(oldest);
+    recycle(oldest);
+    if (chain != kNoChain) forget_if_done(chain);
+  }
+}
+
+void BlockPool::give_back_blank(Blocks n) {
+  blank_ += n;
+  free_ += n;
+}
+
+void BlockPool::give_back_cached(Blocks n) {
+  if (n == 0) return;
+  append(kNoChain, 0, n);
+  free_ += n;
+}
+
+void BlockPool::check_invariants(Blocks in_use_elsewhere) const {
+  Blocks queued = 0;
+  std::vector<Blocks> free_of(chains_.size(), 0);
+  RunId before = kNoRun;
+  for (RunId id = first_; id != kNoRun; before = id, id = run(id).after) {
+    const Run& each = run(id);
+    expect(each.before == before, "the free queue is torn");
+    expect(each.high > each.low, "an empty run is queued");
+    queued += each.high - each.low;
+    if (each.chain != kNoChain)
+      free_of[static_cast<std::size_t>(each.chain)] += each.high - each.low;
+  }
+  expect(last_ == before, "the free queue has a wrong end");
+  expect(queued + blank_ == free_, "free blocks are miscounted");
+  Blocks used = in_use_elsewhere;
+  for (std::size_t i = 0; i < chains_.size(); ++i) {
+    const Chain& chain = chains_[i];
+    if (!chain.open) {
+      expect(free_of[i] == 0, "a forgotten chain has free blocks");
+      continue;
+    }
+    const Blocks top = referenced(static_cast<ChainId>(i));
+    used += top - chain.base;
+    expect(chain.cached - top == free_of[i], "cached blocks of a chain are miscounted");
+    Blocks low = top;  // free runs follow the references without a gap
+    for (RunId id = chain.newest; id != kNoRun; low = run(id).high, id = run(id).older) {
+      expect(run(id).low == low, "the free runs of a chain leave a gap");
+    }
+  }
+  expect(used + free_ == total_, "blocks were lost or made up");
+}
+
+}  // namespace lamps::sim

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sim/core_driver.h"
+
+#include <algorithm>
+
+#include "lamps/errors.h"
+
+namespace lamps::sim {
+namespace {
+
+Engine core_engine(const EngineModel& model) {
+  return {.capacity_tokens = model.blocks() * model.block_tokens,
+          .block_tokens = model.block_tokens,
+          .max_context = model.max_context,
+          .step_tokens = model.step_tokens};
+}
+
+template <typename... Handlers>
+struct Overloaded : Handlers... {
+  using Handlers::operator()...;
+};
+
+}  // namespace
+
+CoreDriver::CoreDriver(const EngineModel& engine, const Options& options, KvCache& kv,
+                       bool count_decisions)
+    : options_(options),
+      kv_(kv),
+      core_(core_engine(engine), options),
+      step_tokens_(engine.step_tokens),
+      max_running_(engine.max_running),
+      everything_((engine.blocks() + 1) * engine.block_tokens),
+      keeps_(options.preserve && engine.prefix_caching),
+      counting_(count_decisions) {
+  core_.record_decisions(counting_);
+}
+
+SessionHandle CoreDriver::resolve(ClientId client) {
+  const auto index = static_cast<std::size_t>(client);
+  if (index >= of_client_.size()) of_client_.resize(index + 1, kNoHandle);
+  SessionHandle& handle = of_client_[index];
+  if (handle != kNoHandle) return handle;
+  if (idle_.empty()) {
+    handle = static_cast<SessionHandle>(known_.size());
+    known_.emplace_back();
+  } else {
+    handle = idle_.back();
+    idle_.pop_back();
+  }
+  at(handle) = {};
+  at(handle).client = client;
+  return handle;
+}
+
+void CoreDriver::client_gone(ClientId client) {
+  if (static_cast<std::size_t>(client) >= of_client_.size()) return;
+  SessionHandle& handle = of_client_[static_cast<std::size_t>(client)];
+  if (handle != kNoHandle) at(handle).client = kNoHandle;
+  handle = kNoHandle;
+}
+
+void CoreDriver::forget(SessionHandle session) {
+  let_go(session);
+  const ClientId client = at(session).client;
+  if (client != kNoHandle) of_client_[static_cast<std::size_t>(client)] = kNoHandle;
+  idle_.push_back(session);
+}
+
+bool CoreDriver::let_go(SessionHandle session) {
+  Known& known = at(session);
+  if (!known.holds) return false;
+  known.holds = false;
+  --holders_;
+  kept_blocks_ -= known.own_blocks;
+  kv_.drop(known.kept);
+  return true;
+}
+
+const std::string& CoreDriver::tool_name(std::int32_t tool) {
+  while (tool_names_.size() <= static_cast<std::size_t>(tool)) {
+    tool_names_.push_back("tool " + std::to_string(tool_names_.size()));
+  }
+  return tool_names_[static_cast<std::size_t>(tool)];
+}
+
+void CoreDriver::arrived(Seconds now, TurnId id, Turn& turn, const TurnRequest& request) {
+  turn.session = resolve(request.client);
+  const Known& session = at(turn.session);
+  Arrived event{now, {}, request.names_tool ? request.tool : kNoHandle};
+  event.arrival.request = id;
+  event.arrival.session = turn.session;
+  event.arrival.prompt_tokens = request.prompt_tokens;
+  if (keeps_) {
+    const Blocks own = session.holds ? kv_.unique(session.kept) : 0;
+    event.arrival.shared_tokens =
+        std::max<Tokens>(kv_.tokens_in(kv_.referenced_hit(turn) - own), 0);
+  }
+  event.arrival.hints.output_tokens = request.hint_output;
+  event.arrival.hints.call_seconds = request.hint_call;
+  event.arrival.hints.final_turn = request.hint_final;
+  events_.push_back(event);
+}
+
+void CoreDriver::preempted(Seconds now, TurnId id) { events_.push_back(Preempted{now, id}); }
+void CoreDriver::skipped(TurnId id) { events_.push_back(Skipped{id}); }
+void CoreDriver::step_took(const StepLoad& load, Seconds seconds) {
+  events_.push_back(StepTook{load, seconds});
+}
+
+void CoreDriver::admitted(Seconds now, TurnId id, const Turn& turn, Tokens cached) {
+  events_.push_back(Admitted{now, id, cached});
+  let_go(turn.session);  // its blocks are the turn's own now
+}
+
+void CoreDriver::finished(Seconds now, TurnId id, Turn& turn) {
+  Blocks held = 0;
+  const Tokens output = turn.tokens - turn.prompt;
+  at(turn.session).tool = turn.tool;
+  if (keeps_ && !turn.final_hint) {
+    let_go(turn.session);
+    Known& session = at(turn.session);
+    session.kept = kv_.keep(turn, now);
+    if (session.kept.group != kNoChain || session.kept.chain != kNoChain) {
+      session.holds = true;
+      session.own_blocks =
+          session.kept.chain == kNoChain ? 0 : session.kept.end - turn.shared_blocks;
+      kept_blocks_ += session.own_blocks;
+      ++holders_;
+      held = kv_.unique(session.kept);
+    }
+  } else {
+    kv_.free(turn, now);
+  }
+  events_.push_back(Finished{now,
+                             {.request = id,
+                              .output_tokens = output,
+                              .context_tokens = turn.tokens,
+                              .held_tokens = kv_.tokens_in(held),
+                              .aborted = false}});
+}
+
+void CoreDriver::apply(const Event& event) {
+  std::visit(
+      Overloaded{
+          [this](Arrived each) {
+            if (each.tool != kNoHandle) each.arrival.hints.tool = tool_name(each.tool);
+            core_.arrive(each.now, each.arrival);
+          },
+          [this](const Admitted& each) { core_.admitted(each.now, each.turn, each.cached); },
+          [this](const Preempted& each) { core_.preempted(each.now, each.turn); },
+          [this](const Finished& each) { core_.finished(each.now, each.finish); },
+          [this](const Pressure& each) { core_.released_under_pressure(each.now, each.session); },
+          [this](const Skipped& each) { core_.skipped(each.turn); },
+          [this](const StepTook& each) { core_.observe_step(each.load, each.seconds); },
+      },
+      event);
+}
+
+std::span<const TurnId> CoreDriver::begin_step(Seconds now, std::vector<TurnId>& running,
+                                               const std::vector<Turn>& turns) {
+  for (const Event& event : events_) apply(event);
+  events_.clear();
+  context_.clear();
+  for (const TurnId id : running) {
+    context_.push_back(turns[static_cast<std::size_t>(id)].computed);
+  }
+  plan_ = core_.begin_step({.now = now,
+                            .free_tokens = kv_.tokens_in(kv_.pool().free()),
+                            .step_tokens = step_tokens_,
+                            .slots = max_running_ - static_cast<Tokens>(running.size()),
+                            .running = running,
+                            .context = context_});
+  for (const SessionHandle session : plan_.release) let_go(session);
+  if (plan_.run_order.size() == running.size()) running = plan_.run_order;
+  if (counting_) count_decisions();
+  for (const SessionHandle session : plan_.forget) forget(session);
+  return plan_.admit;
+}
+
+void CoreDriver::count_decisions() {
+  for (const Decision& decision : core_.take_decisions()) {
+    const std::int32_t tool = at(decision.session).tool;
+    ++decisions_[{decision.handling, decision.reason, tool}];
+  }
+}
+
+void CoreDriver::check_invariants() const {
+  core_.check_invariants();
+  Blocks own = 0;
+  std::int64_t holders = 0;
+  for (const Known& each : known_) {
+    if (!each.holds) continue;
+    own += each.own_blocks;
+    ++holders;
+  }
+  if (own != kept_blocks_ || holders != holders_) {
+    throw InvariantViolation("core driver: kept blocks are miscounted");
+  }
+}
+
+}  // namespace lamps::sim

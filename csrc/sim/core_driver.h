@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// Drives a PolicyCore as the vLLM shim does: the same events with the same values in the same
+// order, told with the next step; the same handles; KV kept and let go at the same points. Nothing
+// is decided here.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <tuple>
+#include <variant>
+#include <vector>
+
+#include "lamps/policy.h"
+#include "sim/engine_model.h"
+#include "sim/kv_cache.h"
+#include "sim/turn.h"
+
+namespace lamps::sim {
+
+// Handling, reason and class of the call, and how often that was decided.
+using DecisionCounts = std::map<std::tuple<Handling, Reason, std::int32_t>, std::int64_t>;
+
+class CoreDriver {
+ public:
+  // Keeps a reference to `kv`. Throws InvalidOption.
+  CoreDriver(const EngineModel& engine, const Options& options, KvCache& kv, bool count_decisions);
+
+  // --- events ---
+  void arrived(Seconds now, TurnId id, Turn& turn, const TurnRequest& request);
+  void preempted(Seconds now, TurnId id);
+  void finished(Seconds now, TurnId id, Turn& turn);  // keeps or frees its blocks
+  void admitted(Seconds now, TurnId id, const Turn& turn, Tokens cached);
+  void skipped(TurnId id);
+  void step_took(const StepLoad& load, Seconds seconds);
+  void client_gone(ClientId client);
+
+  // --- a step ---
+  // Lets go of what the core lets go of. `running` is put into the order the core wants.
+  // Returns who may enter, in order.
+  std::span<const TurnId> begin_step(Seconds now, std::vector<TurnId>& running,
+                                     const std::vector<Turn>& turns);
+  // An allocation for `turn` failed: lets kept KV go, in the core's order, until `fits` says that
+  // it is enough. False when it never is.
+  template <typename Fits>
+  bool make_room(Seconds now, const Turn& turn, const Fits& fits) {
+    if (holders_ == 0) return false;
+    for (const SessionHandle session : core_.release_order(now, everything_)) {
+      if (session == turn.session || !let_go(session)) continue;
+      events_.push_back(Pressure{now, session});
+      if (fits()) return true;
+    }
+    return false;
+  }
+
+  [[nodiscard]] const PolicyCore& core() const { return core_; }
+  [[nodiscard]] Blocks kept_blocks() const { return kept_blocks_; }
+  [[nodiscard]] std::int64_t holders() const { return holders_; }
+  [[nodiscard]] const DecisionCounts& decisions() const { return decisions_; }
+  void check_invariants() const;  // throws InvariantViolation
+
+ private:
+  struct Arrived {
+    Seconds now;
+    Arrival arrival;
+    std::int32_t tool;  // named in the hints; kNoHandle: not named
+  };
+  struct Admitted {
+    Seconds now;
+    TurnId turn;
+    Tokens cached;
+  };
+  struct Preempted {
+    Seconds now;
+    TurnId turn;
+  };
+  struct Finished {
+    Seconds now;
+    Finish finish;
+  };
+  struct Pressure {
+    Seconds now;
+    SessionHandle session;
+  };
+  struct Skipped {
+    TurnId turn;
+  };
+  struct StepTook {
+    StepLoad load;
+    Seconds seconds;
+  };
+  using Event = std::variant<Arrived, Admitted, Preempted, Finished, Pressure, Skipped, StepTook>;
+
+  struct Known {                  // a session of the core
+    ClientId client = kNoHandle;  // kNoHandle: it has ended
+    std::int32_t tool = kNoHandle;
+    KeptBlocks kept;
+    Blocks own_blocks = 0;  // of the kept blocks, those in the session's own chain
+    bool holds = false;
+  };
+  [[nodiscard]] Known& at(SessionHandle handle) { return known_[static_cast<std::size_t>(handle)]; }
+  SessionHandle resolve(ClientId client);
+  void apply(const Event& event);
+  bool let_go(SessionHandle session);  // false: it kept nothing
+  void forget(SessionHandle session);
+  void count_decisions();
+  const std::string& tool_name(std::int32_t tool);
+
+  Options options_;
+  KvCache& kv_;
+  PolicyCore core_;
+  Tokens step_tokens_;
+  Tokens max_running_;
+  Tokens everything_;
+  bool keeps_;
+  bool counting_;
+  std::vector<Event> events_;
+  std::vector<Known> known_;              // by session handle
+  std::vector<SessionHandle> idle_;       // handles that are free, the last freed first
+  std::vector<SessionHandle> of_client_;  // by client
+  std::vector<std::string> tool_names_;
+  std::vector<Tokens> context_;  // per running turn
+  StepPlan plan_;
+  Blocks kept_blocks_ = 0;
+  std::int64_t holders_ = 0;
+  DecisionCounts decisions_;
+};
+
+}  // namespace lamps::sim

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a simulated engine is: its size, its true step time, and how it schedules.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "lamps/cost_model.h"
+#include "lamps/types.h"
+
+namespace lamps::sim {
+
+// Who decides. kCore: a PolicyCore, driven as the vLLM shim drives it. The other two are stock
+// vLLM without a core: first come first served, and priority = running number of the session.
+enum class Scheduling : std::uint8_t { kCore, kFcfs, kPriority };
+
+// Which engine serves a turn. kSticky: the one that served the session before; its first turn, and
+// every turn under kLeastLoaded, goes to the engine with the fewest unfinished turns.
+enum class Routing : std::uint8_t { kSticky, kRoundRobin, kLeastLoaded };
+
+[[nodiscard]] std::span<const std::string_view> scheduling_names();  // by enum value
+[[nodiscard]] std::span<const std::string_view> routing_names();
+[[nodiscard]] Scheduling scheduling_from(std::string_view name);  // throws InvalidOption
+[[nodiscard]] Routing routing_from(std::string_view name);
+
+struct EngineModel {
+  Tokens capacity_tokens = 0;  // KV positions, rounded down to whole blocks; >= max_context
+  Tokens block_tokens = 16;    // [1, 2^20]
+  Tokens max_context = 0;      // longest prompt + output, [2, 1e9]
+  Tokens step_tokens = 2048;   // tokens one step may compute, [1, 1e9]
+  Tokens max_running = 256;    // requests that may run at once, [1, 1e6]
+
+  // True time of a step that computes `t` tokens for `n` requests which attend to `c` KV tokens
+  // computed before it:
+  //   base + per_prefill * (t - n) + per_decode * n + per_context * c.
+  // It is what a paced vLLM worker sleeps to, but for one prefill token per prefilling request.
+  // swap_bytes_per_s is that of the host tier, one copy at a time in each direction.
+  CostParameters cost;
+  Seconds idle_step = 0.001;  // a step that schedules nothing while somebody waits, [1e-6, 10]
+
+  bool prefix_caching = true;
+  bool ahead = false;      // asynchronous scheduling: step k + 1 is planned while step k runs
+  Tokens host_tokens = 0;  // [0, 1e12]; > 0: every full block is copied to a host tier, LRU, and
+                           // loaded again on a hit; needs both swap parameters of `cost`
+
+  [[nodiscard]] std::int64_t blocks() const { return capacity_tokens / block_tokens; }
+  [[nodiscard]] Seconds step_time(Tokens tokens, Tokens requests, Tokens context) const;
+  [[nodiscard]] Seconds copy_time(Tokens tokens) const;  // between device and host
+  void validate() const;                                 // throws InvalidOption
+};
+
+}  // namespace lamps::sim
