@@ -20,6 +20,7 @@ from lamps_ext._core import (
     ReadyQueue,
     UnknownHandle,
     build_info,
+    policy_names,
 )
 
 __all__ = [
@@ -41,4 +42,5 @@ __all__ = [
     "ReadyQueue",
     "UnknownHandle",
     "build_info",
+    "policy_names",
 ]
