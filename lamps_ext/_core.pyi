@@ -27,6 +27,7 @@ __all__: list[str] = [
     "STEP",
     "UnknownHandle",
     "build_info",
+    "policy_names",
 ]
 
 class LampsError(RuntimeError):
@@ -95,6 +96,13 @@ class Options:
     def min_admission_share(self) -> float: ...
     @min_admission_share.setter
     def min_admission_share(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def policy(self) -> str:
+        """
+        Name of the policy, one of policy_names().
+        """
+    @policy.setter
+    def policy(self, arg1: str) -> None: ...
     @property
     def rank_horizon(self) -> float: ...
     @rank_horizon.setter
@@ -204,6 +212,10 @@ class PolicyCore:
         Applies the events since the last step, then plans this one. Returns (admit, release, forget, run_order), lists of handles.
         """
     def check_invariants(self) -> None: ...
+    def keeps(self) -> bool:
+        """
+        Whether the caller should keep a turn's KV when it finishes.
+        """
     def record_decisions(self, on: bool) -> None: ...
     def release_order(
         self,
@@ -229,6 +241,11 @@ class PolicyCore:
 def build_info() -> dict:
     """
     How this module was built: version, build_type, cuda (nvcc's version, or empty).
+    """
+
+def policy_names() -> list:
+    """
+    Names of the policies, the default first.
     """
 
 ADMITTED: int = 1

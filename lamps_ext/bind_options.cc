@@ -1,10 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <string_view>
+
 #include "lamps/options.h"
 #include "module.h"
 
 namespace py = pybind11;
 
 void bind_options(py::module_& m) {
+  m.def(
+      "policy_names",
+      [] {
+        py::list names;
+        for (const lamps::NamedPolicy& each : lamps::kPolicies) names.append(each.name);
+        return names;
+      },
+      "Names of the policies, the default first.");
   using lamps::CostParameters;
   using lamps::Engine;
   using lamps::Options;
@@ -19,6 +29,12 @@ void bind_options(py::module_& m) {
       .def_readwrite("kv_bytes_per_token", &CostParameters::kv_bytes_per_token);
   py::class_<Options>(m, "Options", "What an operator may set; ranges in csrc/lamps/options.h.")
       .def(py::init<>())
+      .def_property(
+          "policy", [](const Options& options) { return lamps::to_string(options.policy); },
+          [](Options& options, std::string_view name) {
+            options.policy = lamps::policy_named(name);
+          },
+          "Name of the policy, one of policy_names().")
       .def_readwrite("rank_weight", &Options::rank_weight)
       .def_readwrite("rank_horizon", &Options::rank_horizon)
       .def_readwrite("starvation_threshold", &Options::starvation_threshold)

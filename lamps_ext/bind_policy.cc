@@ -164,6 +164,8 @@ void bind_policy(py::module_& m) {
   py::class_<PolicyCore>(m, "PolicyCore", "The policy core of one engine; see csrc/lamps/policy.h.")
       .def(py::init<const lamps::Engine&, const lamps::Options&>(), py::arg("engine"),
            py::arg("options"))
+      .def("keeps", &PolicyCore::keeps,
+           "Whether the caller should keep a turn's KV when it finishes.")
       .def("begin_step", &begin_step, py::arg("now"), py::arg("free_tokens"),
            py::arg("step_tokens"), py::arg("slots"), py::arg("running"), py::arg("context"),
            py::arg("events"),

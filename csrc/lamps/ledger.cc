@@ -73,6 +73,7 @@ Session& Ledger::enter(SessionHandle handle, Seconds now) {
   if (session.state == SessionState::kAbsent) {
     session = Session{};
     session.arrival = now;
+    session.number = next_session_++;
     ++sessions_count_;
   }
   session.state = SessionState::kActive;

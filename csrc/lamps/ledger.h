@@ -29,8 +29,11 @@ struct Request {
   bool overdue = false;
   bool skipped = false;  // the engine could not start it in the step just planned (grammar, LoRA)
   Steps last_refresh = 0;
-  Steps planned = -1;          // the step whose plan last let it in
-  std::uint64_t sequence = 0;  // arrival order
+  Seconds arrived = 0;
+  Seconds started = 0;          // when it last began to run
+  std::int64_t preemption = 0;  // how many preemptions there had been when it was last preempted
+  Steps planned = -1;           // the step whose plan last let it in
+  std::uint64_t sequence = 0;   // arrival order
 
   // Tokens the request will add to the pool between admission and its peak.
   [[nodiscard]] Tokens need() const {
@@ -45,6 +48,8 @@ struct Request {
 struct Session {
   SessionState state = SessionState::kAbsent;
   Seconds arrival = 0;               // of the first turn; decides age
+  std::uint64_t number = 0;          // in order of first arrivals
+  Seconds served = 0;                // time its turns have spent running, the present one excepted
   int turns = 0;                     // turns that have arrived
   int live = 0;                      // requests waiting or running (n > 1, or a duplicate id)
   RequestHandle latest = kNoHandle;  // the request that arrived last
@@ -111,6 +116,7 @@ class Ledger {
   std::size_t waiting_ = 0;
   std::size_t running_ = 0;
   std::size_t sessions_count_ = 0;
+  std::uint64_t next_session_ = 0;
 };
 
 }  // namespace lamps

@@ -4,11 +4,15 @@
 #pragma once
 
 #include "lamps/cost_model.h"
+#include "lamps/policy_name.h"
 #include "lamps/types.h"
 
 namespace lamps {
 
 struct Options {
+  // What decides; the options below are those of `lamps`, and other policies read what they know.
+  PolicyName policy = PolicyName::kLamps;
+
   // Order. A waiting request's virtual deadline is its session's arrival plus
   // rank_weight * (memory-over-time / KV capacity): seconds of delay per second of whole-device
   // memory it is predicted to use, at most rank_horizon seconds. 0: oldest session first.

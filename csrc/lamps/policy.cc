@@ -3,21 +3,15 @@
 #include "lamps/policy.h"
 
 #include <algorithm>
-#include <cmath>
 #include <string>
 #include <utility>
 
 #include "lamps/errors.h"
-#include "lamps/memory_time.h"
 
 namespace lamps {
 namespace {
 
-constexpr std::uint8_t kOverdueClass = 0;
-constexpr std::uint8_t kResidentClass = 1;
-constexpr std::uint8_t kRestClass = 2;
 constexpr double kAverage = 0.05;  // weight of a new observation in the running averages
-constexpr Seconds kFirstStep = 0.02;
 
 void average(double& value, double seen) { value += kAverage * (seen - value); }
 
@@ -51,70 +45,16 @@ PolicyCore::PolicyCore(const Engine& engine, const Options& options)
       cost_(options.cost),
       budget_(std::max<Tokens>(engine.capacity_tokens, 1), options.min_admission_share,
               options.admission_share),
-      decode_step_(kFirstStep) {
+      scene_{engine_, options_, cost_, predictor_, budget_, ledger_, load_},
+      rules_(make_rules(options.policy, scene_)) {
   engine_.validate();
-}
-
-Tokens PolicyCore::whole_blocks(double tokens) const {
-  const double block = static_cast<double>(engine_.block_tokens);
-  const double most = static_cast<double>(std::min(engine_.max_context, engine_.capacity_tokens));
-  return static_cast<Tokens>(std::ceil(std::min(tokens, most) / block) * block);
-}
-
-double PolicyCore::expected_output(const Request& request) const {
-  const double produced =
-      std::max<double>(0.0, static_cast<double>(request.context_tokens - request.prompt_tokens));
-  if (request.output_hint > produced) return request.output_hint;
-  return produced + predictor_.remaining_output(request.facts, produced);
-}
-
-TokenSeconds PolicyCore::rank_of(const Request& request) const {
-  Outlook outlook;
-  outlook.context_tokens = request.prompt_tokens;
-  outlook.cached_tokens = std::min(request.shared_tokens, request.prompt_tokens);
-  outlook.output_tokens = expected_output(request);
-  if (!request.final_hint) {
-    outlook.p_return = predictor_.p_return(request.facts, 0.0);
-    outlook.call_seconds = request.call_hint >= 0.0 ? request.call_hint
-                                                    : predictor_.remaining_call(request.facts, 0.0);
-    outlook.further_segments = predictor_.further_turns(request.facts);
-    // A short call is preserved, a long one is not: the wastes decide when it comes.
-    PauseContext pause;
-    pause.context_tokens = request.prompt_tokens;
-    pause.other_tokens = ledger_.running_context();
-    pause.expected_remaining = outlook.call_seconds;
-    pause.p_return = outlook.p_return;
-    pause.pressure = pressure_;
-    pause.loss_share = loss_share_;
-    pause.chunk = engine_.step_tokens;
-    outlook.handling = least_waste(waste_of(pause, cost_));
-  }
-  return memory_over_time(outlook, cost_, decode_step_, engine_.step_tokens);
-}
-
-ReadyKey PolicyCore::key_of(const Request& request) const {
-  const Session& session = ledger_.session(request.session);
-  if (request.overdue) return {kOverdueClass, session.arrival, request.sequence};
-  // Only a session that has not begun is made to wait for its rank, and only on a crowded engine:
-  // one that was served before keeps the place its age gives it, even if its KV was lost meanwhile.
-  Seconds delay = 0.0;
-  if (request.facts.turn == 0 && !calm()) {
-    delay = options_.rank_weight * rank_of(request) / static_cast<double>(engine_.capacity_tokens);
-  }
-  const bool resident = request.preempted || session.held_tokens > 0;
-  return {resident ? kResidentClass : kRestClass,
-          session.arrival + std::min(delay, options_.rank_horizon), request.sequence};
-}
-
-Tokens PolicyCore::peak_of(const Request& request) const {
-  return whole_blocks(static_cast<double>(request.prompt_tokens) + expected_output(request));
 }
 
 void PolicyCore::refresh(RequestHandle handle) {
   Request& request = ledger_.request(handle);
-  ledger_.set_footprint(handle, peak_of(request), request.shared_tokens);
+  ledger_.set_footprint(handle, scene_.peak_of(request), request.shared_tokens);
   request.last_refresh = step_;
-  ready_.rekey(handle, key_of(request));
+  ready_.rekey(handle, rules_->key_of(request));
 }
 
 void PolicyCore::arrive(Seconds now, const Arrival& arrival) {
@@ -142,11 +82,18 @@ void PolicyCore::arrive(Seconds now, const Arrival& arrival) {
   request.call_hint = arrival.hints.call_seconds;
   request.final_hint = arrival.hints.final_turn;
   request.sequence = next_sequence_++;
+  request.arrived = now;
   const Tokens shared =
       std::min(arrival.prompt_tokens, arrival.shared_tokens + session.held_tokens);
-  ledger_.set_footprint(arrival.request, peak_of(request), shared);
-  ready_.push(arrival.request, key_of(request));
-  waits_.add(arrival.request, now, step_);
+  ledger_.set_footprint(arrival.request, scene_.peak_of(request), shared);
+  rules_->on_arrival(now, request);
+  start_waiting(now, arrival.request);
+}
+
+void PolicyCore::start_waiting(Seconds now, RequestHandle handle) {
+  const Request& request = ledger_.request(handle);
+  ready_.push(handle, rules_->key_of(request));
+  if (!request.overdue && rules_->ages(request)) waits_.add(handle, now, step_);
 }
 
 void PolicyCore::stop_waiting(RequestHandle handle) {
@@ -154,16 +101,18 @@ void PolicyCore::stop_waiting(RequestHandle handle) {
   if (waits_.contains(handle)) waits_.remove(handle);  // the overdue have left that list already
 }
 
-void PolicyCore::admitted(Seconds /*now*/, RequestHandle handle, Tokens cached_tokens) {
+void PolicyCore::admitted(Seconds now, RequestHandle handle, Tokens cached_tokens) {
   Request& request = ledger_.request(handle);
   Session& session = ledger_.session(request.session);
   ++counters_.admissions;
   stop_waiting(handle);
+  rules_->on_admission(now, request);
+  request.started = now;
   const bool had_kv = session.held_tokens > 0;
   if (session.context_tokens > 0 && request.facts.turn > 0 && !request.preempted) {
     const double kept = static_cast<double>(std::min(cached_tokens, session.context_tokens)) /
                         static_cast<double>(session.context_tokens);
-    if (!had_kv) average(loss_share_, 1.0 - kept);
+    if (!had_kv) average(load_.loss_share, 1.0 - kept);
     if (session.lost_kv) {
       const auto lost = session.context_tokens - std::min(cached_tokens, session.context_tokens);
       budget_.on_thrash(lost);
@@ -179,16 +128,20 @@ void PolicyCore::admitted(Seconds /*now*/, RequestHandle handle, Tokens cached_t
   ledger_.set_context(handle, std::max(cached_tokens, ledger_.request(handle).context_tokens));
 }
 
-void PolicyCore::skipped(RequestHandle handle) { ledger_.request(handle).skipped = true; }
+void PolicyCore::skipped(RequestHandle handle) {
+  ledger_.request(handle).skipped = true;
+  ++skipped_;
+}
 
 void PolicyCore::preempted(Seconds now, RequestHandle handle) {
   ++counters_.preemptions;
   budget_.on_thrash(ledger_.request(handle).context_tokens);
   ledger_.stop(handle);
   Request& request = ledger_.request(handle);
-  request.overdue = false;
-  ready_.push(handle, key_of(request));
-  waits_.add(handle, now, step_);
+  request.preemption = counters_.preemptions;
+  request.overdue = request.overdue && rules_->stays_overdue();
+  ledger_.session(request.session).served += std::max(now - request.started, 0.0);
+  start_waiting(now, handle);
 }
 
 void PolicyCore::finished(Seconds now, const Finish& finish) {
@@ -196,6 +149,9 @@ void PolicyCore::finished(Seconds now, const Finish& finish) {
   if (request.state == RequestState::kWaiting) stop_waiting(finish.request);
   ledger_.remove(finish.request);
   Session& session = ledger_.session(request.session);
+  if (request.state == RequestState::kRunning) {
+    session.served += std::max(now - request.started, 0.0);
+  }
   if (!finish.aborted) {
     predictor_.observe_output(request.facts, finish.output_tokens);
     session.context_tokens = finish.context_tokens;
@@ -210,6 +166,7 @@ void PolicyCore::finished(Seconds now, const Finish& finish) {
     end_session(now, request.session, request.final_hint ? Reason::kFinal : Reason::kExpired);
     return;
   }
+  rules_->on_pause(now, request.session);
   StepPlan plan;
   decide_pause(now, request.session, plan);
   ++(session.held_tokens > 0 ? counters_.preserved : counters_.discarded);
@@ -224,7 +181,7 @@ void PolicyCore::released(SessionHandle handle) {
   Request& request = ledger_.request(waiting);
   if (request.session != handle) return;
   ledger_.set_footprint(waiting, request.peak_tokens, 0);
-  ready_.rekey(waiting, key_of(request));
+  ready_.rekey(waiting, rules_->key_of(request));
 }
 
 void PolicyCore::released_under_pressure(Seconds now, SessionHandle handle) {
@@ -234,7 +191,7 @@ void PolicyCore::released_under_pressure(Seconds now, SessionHandle handle) {
 
 void PolicyCore::observe_step(const StepLoad& load, Seconds measured) {
   cost_.observe_step(load, measured);
-  if (measured > 0.0 && measured < 60.0) average(decode_step_, measured);
+  if (measured > 0.0 && measured < 60.0) average(load_.decode_step, measured);
 }
 
 void PolicyCore::record(Seconds now, SessionHandle handle, Handling handling, Reason reason) {
@@ -246,9 +203,9 @@ void PolicyCore::record(Seconds now, SessionHandle handle, Handling handling, Re
   decision.handling = handling;
   decision.reason = reason;
   decision.context_tokens = session.context_tokens;
-  decision.pressure = pressure_;
+  decision.pressure = load_.pressure;
   if (session.state == SessionState::kPaused) {
-    const PauseContext pause = pause_context(now, session);
+    const PauseContext pause = scene_.pause_context(now, session);
     decision.expected_call = pause.expected_remaining;
     decision.p_return = pause.p_return;
     decision.waste = waste_of(pause, cost_);

@@ -1,21 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The policy core: one object per engine. It is told what happens (arrive, admitted, finished, ...)
 // and asked once per engine step what to do. The vLLM shim and the simulator drive the same object.
-//
-// Order of waiting requests, lower first:
-//   overdue (oldest session first) < returning turns whose KV is here < the rest;
-//   inside the last two by virtual deadline = session arrival + delay, where
-//   delay = min(rank_weight * R / capacity, rank_horizon), R = predicted memory-over-time, for the
-//   first turn of a session on a crowded engine, else 0.
-// Waiting bound. A request that has waited `starvation_threshold` steps and `starvation_seconds` is
-// overdue. An overdue request yields only to overdue requests of sessions that arrived before its
-// own: a finite set that no later arrival can join. It is admitted as soon as running turns and
-// kept pauses leave room for it, because nothing younger is let in before it, and kept pauses give
-// way to it. So its wait is bounded by the bound itself, plus the turns that older sessions still
-// have to serve, plus one drain of what is running.
+// How a policy orders, admits, keeps and preempts is in csrc/lamps/policies/, one small file for
+// each; all of them share the books, the predictions and the costs kept here.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -24,8 +15,10 @@
 #include "lamps/cost_model.h"
 #include "lamps/ledger.h"
 #include "lamps/options.h"
+#include "lamps/policies/rules.h"
 #include "lamps/predictor.h"
 #include "lamps/ready_queue.h"
+#include "lamps/scene.h"
 #include "lamps/types.h"
 #include "lamps/wait_list.h"
 #include "lamps/waste.h"
@@ -107,6 +100,11 @@ class PolicyCore {
  public:
   // Throws InvalidOption.
   PolicyCore(const Engine& engine, const Options& options);
+  PolicyCore(const PolicyCore&) = delete;  // its rules look at its own books
+  PolicyCore& operator=(const PolicyCore&) = delete;
+
+  // Whether the caller should keep a turn's KV when it finishes.
+  [[nodiscard]] bool keeps() const { return options_.preserve && rules_->keeps(); }
 
   // --- events, in the order in which they happened ---
   void arrive(Seconds now, const Arrival& arrival);
@@ -139,32 +137,26 @@ class PolicyCore {
   void check_invariants() const;
 
  private:
-  [[nodiscard]] Tokens whole_blocks(double tokens) const;
-  [[nodiscard]] double expected_output(const Request& request) const;
-  [[nodiscard]] Tokens peak_of(const Request& request) const;
-  [[nodiscard]] TokenSeconds rank_of(const Request& request) const;
-  [[nodiscard]] ReadyKey key_of(const Request& request) const;
-  [[nodiscard]] bool calm() const;
-  [[nodiscard]] Tokens asked_by(const Request& request) const;
-  [[nodiscard]] Tokens limit_for(const Request& request) const;
-  [[nodiscard]] bool pauses_yield_to(const Request& head, Tokens working) const;
   void update_pressure(const StepView& view);
-  [[nodiscard]] PauseContext pause_context(Seconds now, const Session& session) const;
   [[nodiscard]] Seconds forgotten_at(const Session& session) const;
+  void start_waiting(Seconds now, RequestHandle handle);
   void stop_waiting(RequestHandle handle);
   void refresh(RequestHandle handle);
   void refresh_some();
+  void refresh_all();
+  void rekey_waiting(SessionHandle handle);
   void mark_overdue(Seconds now);
   void track_running(const StepView& view);
   void settle_pauses(Seconds now, StepPlan& plan);
   void decide_pause(Seconds now, SessionHandle handle, StepPlan& plan);
+  void overrule_pauses(Seconds now, StepPlan& plan);
+  void offer(const StepView& view, StepPlan& plan);
   void admit(const StepView& view, StepPlan& plan);
   [[nodiscard]] bool make_room(Seconds now, Tokens missing, Reason reason, StepPlan& plan);
   [[nodiscard]] bool planned_this_step(SessionHandle handle) const;
   void let_go(Seconds now, SessionHandle handle, Reason reason);
-  [[nodiscard]] double loss_of(const Request& request) const;
   void order_running(const StepView& view, StepPlan& plan) const;
-  void schedule_decision(Seconds now, SessionHandle handle);
+  void schedule_decision(Seconds now, SessionHandle handle, Seconds again);
   void end_session(Seconds now, SessionHandle handle, Reason reason);
   void record(Seconds now, SessionHandle handle, Handling handling, Reason reason);
 
@@ -184,13 +176,13 @@ class PolicyCore {
   std::uint64_t next_sequence_ = 0;
   Steps step_ = 0;
   RequestHandle refresh_cursor_ = kNoHandle;
-  Tokens freeing_ = 0;     // decided to be let go, not yet free in the caller's pool
-  double pressure_ = 0.0;  // demand over capacity: 0 while all fits, 1 at twice the capacity
-  double crowding_ = 0.0;  // pressure, averaged over the last seconds
+  Tokens freeing_ = 0;       // decided to be let go, not yet free in the caller's pool
+  std::size_t skipped_ = 0;  // requests that the engine could not start in the last step
+  Load load_;
   Seconds last_step_at_ = 0.0;
-  double loss_share_ = 1.0;  // of freed KV, the share found evicted at the return (averaged)
-  Seconds decode_step_;      // averaged step time
   bool recording_ = false;
+  Scene scene_;                   // refers to the members above
+  std::unique_ptr<Rules> rules_;  // refers to scene_
 };
 
 }  // namespace lamps

@@ -2,10 +2,8 @@
 // What the policy core decides once per engine step.
 #include <algorithm>
 #include <cmath>
-#include <tuple>
 #include <utility>
 
-#include "lamps/hold.h"
 #include "lamps/policy.h"
 
 namespace lamps {
@@ -14,40 +12,22 @@ namespace {
 constexpr std::size_t kMostRefreshes = 4;   // ranks refreshed per step: keeps a step O(log n)
 constexpr std::size_t kMostScanned = 16;    // table entries looked at to find them
 constexpr std::size_t kMostDecisions = 32;  // due pauses settled per step
-constexpr double kWorkingShare = 0.25;      // below this share of the pool at work, while someone
-                                            // waits, kept pauses give way
-constexpr double kCalm = 0.15;              // averaged pressure below which the engine is calm
-constexpr Seconds kCrowdSeconds = 2.0;      // ... and the time it is averaged over
+constexpr Seconds kCrowdSeconds = 2.0;      // time the pressure is averaged over
 constexpr double kGrowth = 0.5;             // next re-decision when the pause has grown by half
 
 }  // namespace
-
-bool PolicyCore::calm() const { return crowding_ < kCalm; }
-
-PauseContext PolicyCore::pause_context(Seconds now, const Session& session) const {
-  const Seconds elapsed = std::max(now - session.paused_at, 0.0);
-  PauseContext pause;
-  pause.context_tokens = session.held_tokens > 0 ? session.held_tokens : session.context_tokens;
-  pause.other_tokens = ledger_.running_context();
-  pause.expected_remaining = session.call_hint > elapsed
-                                 ? session.call_hint - elapsed
-                                 : predictor_.remaining_call(session.call_facts, elapsed);
-  pause.p_return = predictor_.p_return(session.call_facts, elapsed);
-  pause.pressure = pressure_;
-  pause.loss_share = loss_share_;
-  pause.chunk = engine_.step_tokens;
-  return pause;
-}
 
 // A session that has not returned by then is taken as ended.
 Seconds PolicyCore::forgotten_at(const Session& session) const {
   return session.paused_at + std::min(predictor_.patience(), options_.forget_seconds);
 }
 
-void PolicyCore::schedule_decision(Seconds now, SessionHandle handle) {
+// `again`: as in Verdict; without KV to decide about, only the end is waited for.
+void PolicyCore::schedule_decision(Seconds now, SessionHandle handle, Seconds again) {
   const Session& session = ledger_.session(handle);
   const Seconds elapsed = std::max(now - session.paused_at, 0.0);
-  Seconds next = now + std::max(options_.redecide_seconds, kGrowth * elapsed);
+  if (again < 0.0) again = std::max(options_.redecide_seconds, kGrowth * elapsed);
+  Seconds next = now + again;
   const Seconds end = forgotten_at(session);
   next = session.held_tokens == 0 ? std::max(next, end) : std::min(next, end);
   const ReadyKey key{0, next, static_cast<std::uint64_t>(handle)};
@@ -69,13 +49,14 @@ void PolicyCore::let_go(Seconds now, SessionHandle handle, Reason reason) {
   record(now, handle, Handling::kDiscard, reason);
   if (reason != Reason::kRoomForRunning) freeing_ += session.held_tokens;
   released(handle);
-  if (session.state == SessionState::kPaused) schedule_decision(now, handle);
+  if (session.state == SessionState::kPaused) schedule_decision(now, handle, Verdict::kUsual);
 }
 
 void PolicyCore::end_session(Seconds now, SessionHandle handle, Reason reason) {
   if (ledger_.session(handle).held_tokens > 0) to_release_.push_back(handle);
   let_go(now, handle, reason);
   if (pause_timers_.contains(handle)) pause_timers_.remove(handle);
+  rules_->on_end(handle);
   ledger_.erase(handle);
   to_forget_.push_back(handle);
   ++counters_.forgotten;
@@ -83,26 +64,18 @@ void PolicyCore::end_session(Seconds now, SessionHandle handle, Reason reason) {
 
 void PolicyCore::decide_pause(Seconds now, SessionHandle handle, StepPlan& plan) {
   const Session& session = ledger_.session(handle);
-  const Seconds elapsed = std::max(now - session.paused_at, 0.0);
+  Seconds again = Verdict::kUsual;
   if (session.held_tokens > 0) {
-    const PauseContext pause = pause_context(now, session);
-    const Waste waste = waste_of(pause, cost_);
-    const double lost = pause.p_return > 0 ? waste.discard / pause.p_return : 0.0;
-    const auto still_out = [&](Seconds later) {
-      if (session.call_hint > elapsed) return elapsed + later < session.call_hint ? 1.0 : 0.0;
-      return predictor_.still_out(session.call_facts, elapsed, later);
-    };
-    const double holding = static_cast<double>(pause.context_tokens) * pause.pressure;
-    const Hold hold = best_hold(holding, lost, pause.p_return, still_out, 1e-3,
-                                std::max(predictor_.patience(), 1.0));
-    if (!options_.preserve || hold.until <= 0.0) {
+    const Verdict verdict = keeps() ? rules_->decide(now, handle) : Verdict{};
+    if (verdict.handling != Handling::kPreserve) {
       plan.release.push_back(handle);
       let_go(now, handle, Reason::kLeastWaste);
       return;
     }
-    if (elapsed <= 0.0) record(now, handle, Handling::kPreserve, Reason::kPreserved);
+    if (now <= session.paused_at) record(now, handle, Handling::kPreserve, Reason::kPreserved);
+    again = verdict.again;
   }
-  schedule_decision(now, handle);
+  schedule_decision(now, handle, again);
 }
 
 void PolicyCore::settle_pauses(Seconds now, StepPlan& plan) {
@@ -119,15 +92,29 @@ void PolicyCore::settle_pauses(Seconds now, StepPlan& plan) {
   }
 }
 
+void PolicyCore::overrule_pauses(Seconds now, StepPlan& plan) {
+  for (const Overruled& each : rules_->overruled(now)) {
+    plan.release.push_back(each.session);
+    let_go(now, each.session, Reason::kLeastWaste);
+  }
+}
+
 void PolicyCore::mark_overdue(Seconds now) {
   for (RequestHandle oldest = waits_.oldest(); oldest != kNoHandle; oldest = waits_.oldest()) {
     if (step_ - waits_.step(oldest) < options_.starvation_threshold) return;
-    if (now - waits_.since(oldest) < options_.starvation_seconds) return;
+    if (now - waits_.since(oldest) < rules_->starvation_seconds()) return;
     waits_.remove(oldest);
     Request& request = ledger_.request(oldest);
     request.overdue = true;
     ++counters_.overdue;
-    ready_.rekey(oldest, key_of(request));
+    ready_.rekey(oldest, rules_->key_of(request));
+  }
+}
+
+void PolicyCore::refresh_all() {
+  if (step_ % options_.score_update_interval != 0) return;
+  for (RequestHandle handle = 0; handle < ledger_.request_table_size(); ++handle) {
+    if (ready_.contains(handle)) refresh(handle);
   }
 }
 
@@ -156,42 +143,18 @@ void PolicyCore::track_running(const StepView& view) {
     if (request.state != RequestState::kRunning) continue;
     ledger_.set_context(handle, view.context[i]);
     if (view.context[i] >= request.peak_tokens) {  // outlived its prediction: ask again
-      ledger_.set_footprint(handle, peak_of(request), request.shared_tokens);
+      ledger_.set_footprint(handle, scene_.peak_of(request), request.shared_tokens);
     }
   }
 }
 
-// Crowded: by what they cost to restore per token-second they would free. Calm: the longest paused
-// first, as vLLM's own cache would evict them. Sessions that have already returned come last.
 std::vector<SessionHandle> PolicyCore::release_order(Seconds now, Tokens tokens) {
-  struct Candidate {
-    bool returned;
-    double order;
-    SessionHandle handle;
-  };
-  std::vector<Candidate> candidates;
-  candidates.reserve(ledger_.holders().size());
-  for (const SessionHandle handle : ledger_.holders()) {
-    const Session& session = ledger_.session(handle);
-    const bool returned = session.state != SessionState::kPaused;
-    const PauseContext pause = pause_context(now, session);
-    const Seconds freed =
-        pause.p_return * pause.expected_remaining + (1.0 - pause.p_return) * predictor_.patience();
-    const double price = waste_of(pause, cost_).discard /
-                         (static_cast<double>(session.held_tokens) * std::max(freed, 1e-6));
-    const double order = returned ? -session.arrival : calm() ? session.paused_at : price;
-    candidates.push_back({returned, order, handle});
+  std::vector<SessionHandle> order = rules_->release_order(now);
+  std::size_t taken = 0;
+  for (Tokens covered = 0; taken < order.size() && covered < tokens; ++taken) {
+    covered += ledger_.session(order[taken]).held_tokens;
   }
-  std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
-    return std::tie(a.returned, a.order, a.handle) < std::tie(b.returned, b.order, b.handle);
-  });
-  std::vector<SessionHandle> order;
-  Tokens covered = 0;
-  for (const Candidate& candidate : candidates) {
-    if (covered >= tokens) break;
-    order.push_back(candidate.handle);
-    covered += ledger_.session(candidate.handle).held_tokens;
-  }
+  order.resize(taken);
   return order;
 }
 
@@ -221,26 +184,19 @@ bool PolicyCore::planned_this_step(SessionHandle handle) const {
          ledger_.request(latest).planned == step_;
 }
 
-// Tokens the request asks room for. A calm engine asks what vLLM asks, that the prompt fits; a
-// crowded one plans for the projected peak, so that nobody who was let in has to be preempted.
-Tokens PolicyCore::asked_by(const Request& request) const {
-  if (!calm()) return request.need();
-  const Tokens prompt = whole_blocks(static_cast<double>(request.prompt_tokens + 1));
-  return std::max<Tokens>(prompt - request.shared_tokens, 0);
-}
-
-Tokens PolicyCore::limit_for(const Request& request) const {
-  const bool begun = request.facts.turn > 0 || request.preempted;
-  return calm() || begun || request.overdue ? engine_.capacity_tokens : budget_.tokens();
-}
-
-// Whether kept pauses give way to the head of the queue. Always on a calm engine, where the wait
-// would cost more than the recomputation. On a crowded one to turns of sessions that have begun,
-// which are here while a pause may last, to the overdue, and before the engine starves; never to
-// newcomers.
-bool PolicyCore::pauses_yield_to(const Request& head, Tokens working) const {
-  const double enough = kWorkingShare * static_cast<double>(engine_.capacity_tokens);
-  return calm() || head.overdue || head.facts.turn > 0 || static_cast<double>(working) < enough;
+// Ungated: whoever may enter, in order, as many as may start. Those that the engine has just
+// skipped come on top: they may be skipped again, and then hold nobody back.
+void PolicyCore::offer(const StepView& view, StepPlan& plan) {
+  const std::size_t again = std::exchange(skipped_, 0);
+  if (view.slots <= 0) return;
+  const auto slots = std::min(static_cast<std::size_t>(view.slots), ledger_.waiting());
+  for (const RequestHandle handle : ready_.first(slots + again)) {
+    if (ready_.key_of(handle).service_class == kClosedClass) return;
+    Request& request = ledger_.request(handle);
+    request.skipped = false;
+    request.planned = step_;
+    plan.admit.push_back(handle);
+  }
 }
 
 void PolicyCore::admit(const StepView& view, StepPlan& plan) {
@@ -251,15 +207,15 @@ void PolicyCore::admit(const StepView& view, StepPlan& plan) {
          step_tokens > 0) {
     const RequestHandle head = ready_.top();
     Request& request = ledger_.request(head);
-    const Tokens growth = calm() ? 0 : ledger_.running_growth();
-    const Tokens asked = asked_by(request);
+    const Tokens growth = rules_->plans_for_peak(request) ? ledger_.running_growth() : 0;
+    const Tokens asked = rules_->asked_by(request);
     const Tokens used = engine_.capacity_tokens - view.free_tokens - freeing_;
-    const Tokens missing = used + growth + promised + asked - limit_for(request);
+    const Tokens missing = used + growth + promised + asked - rules_->limit_for(request);
     if (missing > 0) {
       const bool idle = view.running.empty() && taken.empty();
       const Tokens working = ledger_.running_context() + ledger_.running_growth() + promised;
       const Reason reason = request.overdue ? Reason::kOverdue : Reason::kRoomForWaiting;
-      const bool yields = idle || pauses_yield_to(request, working);
+      const bool yields = idle || rules_->pauses_yield_to(request, working);
       if (!(yields && make_room(view.now, missing, reason, plan)) && !idle) break;
     }
     // One that the engine just skipped gets another try, but keeps no room from those behind it.
@@ -281,49 +237,30 @@ void PolicyCore::update_pressure(const StepView& view) {
   const Tokens used = engine_.capacity_tokens - view.free_tokens - std::exchange(freeing_, 0);
   const double demand =
       static_cast<double>(used + ledger_.running_growth() + ledger_.waiting_need());
-  pressure_ = std::clamp(demand / static_cast<double>(engine_.capacity_tokens) - 1.0, 0.0, 1.0);
+  load_.pressure =
+      std::clamp(demand / static_cast<double>(engine_.capacity_tokens) - 1.0, 0.0, 1.0);
   const Seconds passed = std::clamp(view.now - last_step_at_, 0.0, kCrowdSeconds);
   last_step_at_ = view.now;
-  crowding_ += (1.0 - std::exp(-passed / kCrowdSeconds)) * (pressure_ - crowding_);
+  load_.crowding += (1.0 - std::exp(-passed / kCrowdSeconds)) * (load_.pressure - load_.crowding);
 }
 
-// What preempting a running request loses per token-second it frees. Higher: keep it longer.
-double PolicyCore::loss_of(const Request& request) const {
-  PauseContext loss;
-  loss.context_tokens = std::max<Tokens>(request.context_tokens, 1);
-  loss.other_tokens = ledger_.running_context() - request.context_tokens;
-  loss.chunk = engine_.step_tokens;
-  const double remaining = std::max(1.0, static_cast<double>(request.growth())) * decode_step_;
-  return waste_of(loss, cost_).discard / (static_cast<double>(loss.context_tokens) * remaining);
-}
-
-// Best first; the last is the first victim. Overdue and once preempted requests are preempted last.
-// The present order stays unless a loss is larger than its predecessor's by the hysteresis.
 void PolicyCore::order_running(const StepView& view, StepPlan& plan) const {
   const auto count = static_cast<Tokens>(view.running.size());
   if (count < 2 || view.free_tokens >= count * engine_.block_tokens) return;
-  struct Candidate {
-    RequestHandle handle;
-    bool shielded;
-    double loss;
-  };
-  std::vector<Candidate> order;
-  order.reserve(view.running.size());
   for (const RequestHandle handle : view.running) {
     if (!ledger_.has_request(handle)) return;  // somebody the core does not know runs too
+  }
+  if (!rules_->orders_running()) return;
+  plan.run_order.assign(view.running.begin(), view.running.end());
+  rules_->order_running(plan.run_order);
+}
+
+void PolicyCore::rekey_waiting(SessionHandle session) {
+  for (RequestHandle handle = 0; handle < ledger_.request_table_size(); ++handle) {
+    if (!ready_.contains(handle)) continue;
     const Request& request = ledger_.request(handle);
-    order.push_back({handle, request.overdue || request.preempted, loss_of(request)});
+    if (request.session == session) ready_.rekey(handle, rules_->key_of(request));
   }
-  const auto goes_before = [this](const Candidate& a, const Candidate& b) {
-    if (a.shielded != b.shielded) return a.shielded;
-    return a.loss > b.loss * (1.0 + options_.victim_hysteresis);
-  };
-  for (std::size_t i = 1; i < order.size(); ++i) {  // insertion: nearly sorted from the last time
-    for (std::size_t j = i; j > 0 && goes_before(order[j], order[j - 1]); --j) {
-      std::swap(order[j], order[j - 1]);
-    }
-  }
-  for (const Candidate& candidate : order) plan.run_order.push_back(candidate.handle);
 }
 
 StepPlan PolicyCore::begin_step(const StepView& view) {
@@ -333,11 +270,16 @@ StepPlan PolicyCore::begin_step(const StepView& view) {
   plan.release = std::exchange(to_release_, {});
   track_running(view);
   settle_pauses(view.now, plan);
+  overrule_pauses(view.now, plan);
   plan.release.insert(plan.release.end(), to_release_.begin(), to_release_.end());
   to_release_.clear();
+  for (const SessionHandle session : rules_->on_step(view.now, view.running)) {
+    rekey_waiting(session);
+  }
   mark_overdue(view.now);
-  refresh_some();
-  admit(view, plan);
+  if (rules_->refresh() == Refresh::kSome) refresh_some();
+  if (rules_->refresh() == Refresh::kAll) refresh_all();
+  rules_->gated() ? admit(view, plan) : offer(view, plan);
   update_pressure(view);
   order_running(view, plan);
   for (const SessionHandle handle : std::exchange(to_forget_, {})) {

@@ -75,6 +75,7 @@ void Predictor::observe_output(const TurnFacts& facts, Tokens tokens) {
 }
 
 void Predictor::observe_call(const TurnFacts& facts, Seconds duration) {
+  ++calls_seen_;
   for (CallClass* seen : {&call_class(facts), &any_call_}) {
     seen->duration.observe(duration);
     seen->count.returned = seen->count.returned * kForgetting + 1.0;

@@ -48,6 +48,8 @@ class Predictor {
   [[nodiscard]] double still_out(const TurnFacts& facts, Seconds elapsed, Seconds later) const;
   // Expected number of further turns of the session after the next call.
   [[nodiscard]] double further_turns(const TurnFacts& facts) const;
+  // Calls that have ended since the start.
+  [[nodiscard]] std::int64_t calls_seen() const { return calls_seen_; }
   // After this many seconds without a return a session is taken as ended.
   [[nodiscard]] Seconds patience() const;
 
@@ -75,6 +77,7 @@ class Predictor {
   std::vector<ReturnCount> return_by_turn_;
   CallClass any_call_;
   LogHistogram any_output_;
+  std::int64_t calls_seen_ = 0;
   std::unordered_map<std::string, ToolId> tools_;
 };
 

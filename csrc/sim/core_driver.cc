@@ -24,13 +24,13 @@ struct Overloaded : Handlers... {
 
 CoreDriver::CoreDriver(const EngineModel& engine, const Options& options, KvCache& kv,
                        bool count_decisions)
-    : options_(options),
-      kv_(kv),
+    : kv_(kv),
       core_(core_engine(engine), options),
       step_tokens_(engine.step_tokens),
       max_running_(engine.max_running),
       everything_((engine.blocks() + 1) * engine.block_tokens),
-      keeps_(options.preserve && engine.prefix_caching),
+      keeps_(core_.keeps() && engine.prefix_caching),
+      youngest_goes_first_(options.policy == PolicyName::kSessionFcfs),
       counting_(count_decisions) {
   core_.record_decisions(counting_);
 }
@@ -49,6 +49,7 @@ SessionHandle CoreDriver::resolve(ClientId client) {
   }
   at(handle) = {};
   at(handle).client = client;
+  at(handle).number = begun_++;
   return handle;
 }
 
@@ -57,6 +58,19 @@ void CoreDriver::client_gone(ClientId client) {
   SessionHandle& handle = of_client_[static_cast<std::size_t>(client)];
   if (handle != kNoHandle) at(handle).client = kNoHandle;
   handle = kNoHandle;
+}
+
+KeptBlocks* CoreDriver::kept_for(ClientId client) {
+  const auto index = static_cast<std::size_t>(client);
+  if (index >= of_client_.size() || of_client_[index] == kNoHandle) return nullptr;
+  Known& session = at(of_client_[index]);
+  return session.holds ? &session.kept : nullptr;
+}
+
+Blocks CoreDriver::replaced_blocks() const {
+  Blocks blocks = 0;
+  for (const Known& each : known_) blocks += each.holds ? each.kept.replaced : 0;
+  return blocks;
 }
 
 void CoreDriver::forget(SessionHandle session) {
@@ -86,6 +100,7 @@ const std::string& CoreDriver::tool_name(std::int32_t tool) {
 void CoreDriver::arrived(Seconds now, TurnId id, Turn& turn, const TurnRequest& request) {
   turn.session = resolve(request.client);
   const Known& session = at(turn.session);
+  turn.number = session.number;
   Arrived event{now, {}, request.names_tool ? request.tool : kNoHandle};
   event.arrival.request = id;
   event.arrival.session = turn.session;
@@ -171,7 +186,9 @@ std::span<const TurnId> CoreDriver::begin_step(Seconds now, std::vector<TurnId>&
                             .running = running,
                             .context = context_});
   for (const SessionHandle session : plan_.release) let_go(session);
-  if (plan_.run_order.size() == running.size()) running = plan_.run_order;
+  if (plan_.run_order.size() == running.size() && !youngest_goes_first_) {
+    running = plan_.run_order;
+  }
   if (counting_) count_decisions();
   for (const SessionHandle session : plan_.forget) forget(session);
   return plan_.admit;

@@ -35,6 +35,9 @@ class CoreDriver {
   void skipped(TurnId id);
   void step_took(const StepLoad& load, Seconds seconds);
   void client_gone(ClientId client);
+  [[nodiscard]] KeptBlocks* kept_for(ClientId client);  // null: nothing
+  // The core wants vLLM's own priority mode, where the turn of the youngest session is preempted.
+  [[nodiscard]] bool youngest_goes_first() const { return youngest_goes_first_; }
 
   // --- a step ---
   // Lets go of what the core lets go of. `running` is put into the order the core wants.
@@ -55,6 +58,7 @@ class CoreDriver {
   }
 
   [[nodiscard]] const PolicyCore& core() const { return core_; }
+  [[nodiscard]] Blocks replaced_blocks() const;  // kept, but in no chain any more. O(n)
   [[nodiscard]] Blocks kept_blocks() const { return kept_blocks_; }
   [[nodiscard]] std::int64_t holders() const { return holders_; }
   [[nodiscard]] const DecisionCounts& decisions() const { return decisions_; }
@@ -96,7 +100,8 @@ class CoreDriver {
     ClientId client = kNoHandle;  // kNoHandle: it has ended
     std::int32_t tool = kNoHandle;
     KeptBlocks kept;
-    Blocks own_blocks = 0;  // of the kept blocks, those in the session's own chain
+    std::int64_t number = 0;  // how many sessions had begun before it
+    Blocks own_blocks = 0;    // of the kept blocks, those in the session's own chain
     bool holds = false;
   };
   [[nodiscard]] Known& at(SessionHandle handle) { return known_[static_cast<std::size_t>(handle)]; }
@@ -107,13 +112,13 @@ class CoreDriver {
   void count_decisions();
   const std::string& tool_name(std::int32_t tool);
 
-  Options options_;
   KvCache& kv_;
   PolicyCore core_;
   Tokens step_tokens_;
   Tokens max_running_;
   Tokens everything_;
   bool keeps_;
+  bool youngest_goes_first_;
   bool counting_;
   std::vector<Event> events_;
   std::vector<Known> known_;              // by session handle
@@ -122,6 +127,7 @@ class CoreDriver {
   std::vector<std::string> tool_names_;
   std::vector<Tokens> context_;  // per running turn
   StepPlan plan_;
+  std::int64_t begun_ = 0;  // sessions
   Blocks kept_blocks_ = 0;
   std::int64_t holders_ = 0;
   DecisionCounts decisions_;

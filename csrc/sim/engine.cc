@@ -39,9 +39,13 @@ EngineTotals& EngineTotals::operator+=(const EngineTotals& other) {
 
 VirtualEngine::VirtualEngine(const EngineModel& model, Scheduling scheduling,
                              const Options& options, bool count_decisions)
-    : model_(model), scheduling_(scheduling), kv_(model), line_(scheduling) {
+    : model_(model),
+      youngest_goes_first_(scheduling == Scheduling::kPriority),
+      kv_(model),
+      line_(scheduling) {
   if (scheduling == Scheduling::kCore) {
     core_ = std::make_unique<CoreDriver>(model, options, kv_, count_decisions);
+    youngest_goes_first_ = core_->youngest_goes_first();
   }
 }
 
@@ -53,6 +57,10 @@ void VirtualEngine::send(Seconds now, const TurnRequest& request) {
 void VirtualEngine::client_gone(ClientId client) {
   kv_.client_gone(client);
   if (core_) core_->client_gone(client);
+}
+
+void VirtualEngine::rewritten(ClientId client, Tokens kept) {
+  kv_.rewritten(client, kept, core_ ? core_->kept_for(client) : nullptr);
 }
 
 std::size_t VirtualEngine::waiting() const { return inbox_.size() + line_.size() + loads_.size(); }
@@ -186,7 +194,8 @@ void VirtualEngine::plan(Seconds now) {
 }
 
 void VirtualEngine::check_invariants() const {
-  Blocks elsewhere = 0;  // taken, but without content that the pool knows
+  Blocks elsewhere =
+      core_ ? core_->replaced_blocks() : 0;  // taken, but without content that the pool knows
   for (const Turn& each : turns_) {
     if (each.chain == kNoChain || each.room == 0) continue;
     elsewhere += each.room / model_.block_tokens - each.hashed + each.duplicates;

@@ -52,6 +52,8 @@ class VirtualEngine {
   // A turn reaches the engine; it is taken in when the step under way has ended.
   void send(Seconds now, const TurnRequest& request);
   void client_gone(ClientId client);
+  // Between two turns of it: all but the first `kept` tokens of its context have been replaced.
+  void rewritten(ClientId client, Tokens kept);
 
   // The instant at which the engine acts next; kForever when it has nothing to do.
   [[nodiscard]] Seconds wakes_at() const { return wakes_at_; }
@@ -111,7 +113,7 @@ class VirtualEngine {
   void unschedule(TurnId id);
 
   EngineModel model_;
-  Scheduling scheduling_;
+  bool youngest_goes_first_;  // as a victim; else the last that runs
   KvCache kv_;
   std::unique_ptr<CoreDriver> core_;  // null: stock vLLM
   std::vector<Turn> turns_;

@@ -37,10 +37,15 @@ Scheduling scheduling_from(std::string_view name) {
 }
 Routing routing_from(std::string_view name) { return find<Routing>("router", kRoutings, name); }
 
-Seconds EngineModel::step_time(Tokens tokens, Tokens requests, Tokens context) const {
+Seconds EngineModel::step_time(Tokens tokens, Tokens requests) const {
   return cost.base + cost.per_prefill * static_cast<double>(tokens - requests) +
-         cost.per_decode * static_cast<double>(requests) +
-         cost.per_context * static_cast<double>(context);
+         cost.per_decode * static_cast<double>(requests);
+}
+
+Seconds EngineModel::attention_time(Tokens tokens, Tokens context) const {
+  const auto t = static_cast<double>(tokens), c = static_cast<double>(context);
+  const double pairs = tokens > 1 ? t * (c + t / 2) : 0.0;
+  return cost.per_context * c + per_prefill_context * pairs;
 }
 
 Seconds EngineModel::copy_time(Tokens tokens) const {
@@ -58,6 +63,7 @@ void EngineModel::validate() const {
   require("host_tokens", host_tokens, 0, 1e12);
   const CostModel in_range(cost);                   // its constructor checks
   require_in_range("base", cost.base, 1e-6, 10.0);  // time must pass in every step
+  require_in_range("per_prefill_context", per_prefill_context, 0.0, 1e-3);
   if (host_tokens > 0) {
     require_in_range("swap_bytes_per_s", cost.swap_bytes_per_s, 1.0, 1e13);
     require("kv_bytes_per_token", cost.kv_bytes_per_token, 1, 1 << 30);

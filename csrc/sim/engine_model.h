@@ -32,12 +32,15 @@ struct EngineModel {
   Tokens step_tokens = 2048;   // tokens one step may compute, [1, 1e9]
   Tokens max_running = 256;    // requests that may run at once, [1, 1e6]
 
-  // True time of a step that computes `t` tokens for `n` requests which attend to `c` KV tokens
-  // computed before it:
-  //   base + per_prefill * (t - n) + per_decode * n + per_context * c.
-  // It is what a paced vLLM worker sleeps to, but for one prefill token per prefilling request.
-  // swap_bytes_per_s is that of the host tier, one copy at a time in each direction.
+  // True time of a step that computes `t` tokens for `n` requests, each `i` of them `t_i` tokens
+  // after `c_i` KV tokens computed before:
+  //   base + per_prefill * (t - n) + per_decode * n + sum of
+  //   per_context * c_i + (t_i > 1: per_prefill_context * t_i * (c_i + t_i / 2)),
+  // the last two being attention. It is what a paced vLLM worker sleeps to, but for one prefill
+  // token per prefilling request. swap_bytes_per_s is that of the host tier, one copy at a time in
+  // each direction.
   CostParameters cost;
+  Seconds per_prefill_context = 0.0;  // per prefill token and KV token it attends to, [0, 1e-3]
   Seconds idle_step = 0.001;  // a step that schedules nothing while somebody waits, [1e-6, 10]
 
   bool prefix_caching = true;
@@ -46,7 +49,8 @@ struct EngineModel {
                            // loaded again on a hit; needs both swap parameters of `cost`
 
   [[nodiscard]] std::int64_t blocks() const { return capacity_tokens / block_tokens; }
-  [[nodiscard]] Seconds step_time(Tokens tokens, Tokens requests, Tokens context) const;
+  [[nodiscard]] Seconds step_time(Tokens tokens, Tokens requests) const;      // but for attention
+  [[nodiscard]] Seconds attention_time(Tokens tokens, Tokens context) const;  // of one request
   [[nodiscard]] Seconds copy_time(Tokens tokens) const;  // between device and host
   void validate() const;                                 // throws InvalidOption
 };

@@ -35,7 +35,7 @@ void VirtualEngine::unschedule(TurnId id) {
 }
 
 std::size_t VirtualEngine::victim() const {
-  if (scheduling_ != Scheduling::kPriority) return running_.size() - 1;
+  if (!youngest_goes_first_) return running_.size() - 1;
   const auto youngest =
       std::max_element(running_.begin(), running_.end(), [this](TurnId a, TurnId b) {
         return turns_[static_cast<std::size_t>(a)].number <
@@ -198,11 +198,12 @@ void VirtualEngine::schedule(Seconds now) {
   if (requests == 0) return;
   ++totals_.steps;
   totals_.prefill_tokens += tokens - requests;
-  Tokens attended = 0;
-  if (model_.cost.per_context > 0) {
-    for (const Scheduled& each : step_.turns) attended += turn(each.turn).computed - each.tokens;
+  step_.seconds = model_.step_time(tokens, requests);
+  if (model_.cost.per_context > 0 || model_.per_prefill_context > 0) {
+    for (const Scheduled& each : step_.turns) {
+      step_.seconds += model_.attention_time(each.tokens, turn(each.turn).computed - each.tokens);
+    }
   }
-  step_.seconds = model_.step_time(tokens, requests, attended);
 }
 
 }  // namespace lamps::sim

@@ -74,6 +74,15 @@ void HostTier::evict(Blocks wanted, EntryId spared) {
   }
 }
 
+void HostTier::cut(EntryId id, Blocks end) {
+  Entry& entry = at(id);
+  if (entry.end <= end) return;
+  used_ -= entry.end - end;
+  entry.end = end;
+  entry.complete = std::min(entry.complete, end);
+  if (entry.end == entry.base) unlist(id);
+}
+
 Blocks HostTier::store(EntryId id, Blocks end, Seconds now) {
   if (end <= at(id).end) {
     touch(id);

@@ -18,6 +18,7 @@ struct KeptBlocks {
   ChainId chain = kNoChain;
   Blocks group_end = 0;
   Blocks end = 0;
+  Blocks replaced = 0;  // blocks of a content that the session has replaced since
 };
 
 class KvCache {
@@ -27,6 +28,9 @@ class KvCache {
   // Finds or makes the chains of the turn's session and group.
   void attach(Turn& turn, const TurnRequest& request);
   void client_gone(ClientId client);  // its session has ended: nothing of it will be looked up
+  // The session has replaced what followed its first `kept` tokens. `held`: what is kept for it, or
+  // null.
+  void rewritten(ClientId client, Tokens kept, KeptBlocks* held);
 
   // Leading full blocks of the turn's tokens that are cached; never all of its tokens, because the
   // last one has to be computed to get the next.
@@ -65,6 +69,7 @@ class KvCache {
   struct Owner {  // a session or a group
     ChainId chain = kNoChain;
     HostTier::EntryId entry = HostTier::kNoEntry;
+    Blocks base = 0;
   };
   Owner& owner(std::vector<Owner>& owners, std::int32_t id, Blocks base);
   [[nodiscard]] Blocks limit(const Turn& turn) const { return (turn.tokens - 1) / block_; }

@@ -25,6 +25,8 @@ class LampsOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    policy: str = _DEFAULT.policy
+    """What decides, one of ``lamps_ext.policy_names()``."""
     rank_weight: float = Field(_DEFAULT.rank_weight, ge=0, le=1e6)
     rank_horizon: float = Field(_DEFAULT.rank_horizon, ge=0, le=1e6)
     starvation_threshold: int = Field(_DEFAULT.starvation_threshold, ge=1, le=1_000_000_000)

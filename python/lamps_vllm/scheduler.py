@@ -61,7 +61,10 @@ class LampsScheduler(AsyncScheduler):
             ),
             options.to_core(),
         )
-        self._keeps = options.preserve and manager.enable_caching
+        if options.policy == "session-fcfs":  # vLLM's own mode, with a number from us
+            self.policy = SchedulingPolicy.PRIORITY
+            self.kv_holding_waiting = create_request_queue(self.policy)
+        self._keeps = self._core.keeps() and manager.enable_caching
         self._book = SessionBook()
         self._turns = TurnTable()
         self._holds = HeldBlocks(manager.block_pool, self._tokens_per_block)
@@ -125,6 +128,8 @@ class LampsScheduler(AsyncScheduler):
         for field, complaint in complaints:
             self._warn_once(f"hint {field}", complaint)
         session = self._book.resolve(hints.session or request.session_id, request.block_hashes)
+        if self.policy == SchedulingPolicy.PRIORITY:
+            request.priority = self._book.number_of(session)
         turn = self._turns.add(request, session, hints.final_turn)
         shared = self._referenced_tokens(request) - self._holds.unique_tokens(session)
         self._events.append(
@@ -176,7 +181,7 @@ class LampsScheduler(AsyncScheduler):
         )
         for session in release:
             self._holds.release(session)
-        if run_order:
+        if run_order and self.policy != SchedulingPolicy.PRIORITY:  # which picks victims itself
             self._reorder_running(run_order)
         self.waiting.open(map(self._turns.request, admit))
         self._watch_allocations()
@@ -283,6 +288,7 @@ class LampsScheduler(AsyncScheduler):
             return
         self._holds.release_all()
         self._watch_allocations()
+        self.policy = SchedulingPolicy.FCFS
         stock = create_request_queue(self.policy)
         for request in sorted(self.waiting, key=lambda request: request.arrival_time):
             stock.add_request(request)

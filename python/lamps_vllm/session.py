@@ -17,6 +17,8 @@ class SessionBook:
         self._by_name: dict[Hashable, int] = {}
         self._by_tail: dict[Hashable, int] = {}
         self._names: list[Hashable | None] = []
+        self._numbers: list[int] = []
+        self._seen = 0
         self._tails: list[tuple[Hashable, ...]] = []
         self._free: list[int] = []
 
@@ -76,12 +78,18 @@ class SessionBook:
         name = self._names[handle]
         return f"#{handle}" if name is None else str(name)
 
+    def number_of(self, handle: int) -> int:
+        """How many sessions had begun before this one."""
+        return self._numbers[handle]
+
     def _new(self, name: Hashable | None) -> int:
+        number, self._seen = self._seen, self._seen + 1
         if self._free:
             handle = self._free.pop()
-            self._names[handle] = name
+            self._names[handle], self._numbers[handle] = name, number
             return handle
         self._names.append(name)
+        self._numbers.append(number)
         self._tails.append(())
         return len(self._names) - 1
 

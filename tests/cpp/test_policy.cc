@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the policy core promises, call by call; test_policy_runs.cc has whole runs.
+// What the policy core promises, call by call: order, pauses, sessions, victims.
+// test_policy_admission.cc has who may enter, test_policy_runs.cc whole runs.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -8,54 +9,12 @@
 
 #include "lamps/errors.h"
 #include "lamps/policy.h"
+#include "policy_scene.h"
 
 namespace lamps {
 namespace {
 
-constexpr Tokens kCapacity = 4096;
-constexpr Engine kEngine{
-    .capacity_tokens = kCapacity, .block_tokens = 16, .max_context = 4096, .step_tokens = 2048};
-
-Options oldest_first() {
-  Options options;
-  options.rank_weight = 0.0;
-  return options;
-}
-
-Arrival turn(RequestHandle request, SessionHandle session, Tokens prompt) {
-  return {.request = request,
-          .session = session,
-          .prompt_tokens = prompt,
-          .shared_tokens = 0,
-          .hints = {.output_tokens = 32.0, .call_seconds = -1.0, .tool = {}, .final_turn = false}};
-}
-
-StepView step_at(Seconds now, Tokens free_tokens, std::int64_t slots = 64) {
-  return {.now = now,
-          .free_tokens = free_tokens,
-          .step_tokens = 2048,
-          .slots = slots,
-          .running = {},
-          .context = {}};
-}
-
-Finish end_of(RequestHandle request, Tokens context, Tokens held) {
-  return {.request = request,
-          .output_tokens = 32,
-          .context_tokens = context,
-          .held_tokens = held,
-          .aborted = false};
-}
-
-// A session whose first turn is over and whose KV is kept.
-void pause_session(PolicyCore& core, Seconds now, SessionHandle session, Tokens context) {
-  const RequestHandle request = session;
-  core.arrive(now, turn(request, session, context - 32));
-  core.admitted(now, request, 0);
-  core.finished(now, end_of(request, context, context));
-}
-
-using Handles = std::vector<RequestHandle>;
+using namespace testing;  // NOLINT: the vocabulary of the scene
 
 TEST(PolicyCore, RefusesBadOptionsAndEngines) {
   Options bad;
@@ -67,47 +26,12 @@ TEST(PolicyCore, RefusesBadOptionsAndEngines) {
   EXPECT_THROW(PolicyCore(Engine{}, Options{}), InvalidOption);
 }
 
-TEST(PolicyCore, AdmitsEverybodyWhenThereIsRoom) {
-  PolicyCore core(kEngine, Options{});
-  for (int i = 0; i < 5; ++i) core.arrive(0.1 * i, turn(i, i, 100));
-  EXPECT_EQ(core.begin_step(step_at(1.0, kCapacity)).admit.size(), 5U);
-  core.check_invariants();
-}
-
-TEST(PolicyCore, StaysWaitingUntilAdmitted) {
-  PolicyCore core(kEngine, Options{});
-  core.arrive(0.0, turn(0, 0, 100));
-  EXPECT_EQ(core.begin_step(step_at(1.0, kCapacity)).admit, Handles{0});
-  core.skipped(0);
-  EXPECT_EQ(core.begin_step(step_at(1.1, kCapacity)).admit, Handles{0});
-  core.admitted(1.1, 0, 0);
-  EXPECT_TRUE(core.begin_step(step_at(1.2, kCapacity - 100)).admit.empty());
-  EXPECT_EQ(core.counters().admissions, 1);
-  EXPECT_EQ(core.ledger().running(), 1U);
-}
-
-TEST(PolicyCore, RespectsSlotsAndTheTokensOfAStep) {
-  PolicyCore core(kEngine, oldest_first());
-  for (int i = 0; i < 5; ++i) core.arrive(0.1 * i, turn(i, i, 600));
-  EXPECT_EQ(core.begin_step(step_at(1.0, kCapacity, 2)).admit, (Handles{0, 1}));
-  EXPECT_TRUE(core.begin_step(step_at(1.0, kCapacity, 0)).admit.empty());
-  StepView view = step_at(1.0, kCapacity);
-  view.step_tokens = 700;  // the second is begun in this step, the third is not
-  EXPECT_EQ(core.begin_step(view).admit, (Handles{0, 1}));
-}
-
 TEST(PolicyCore, OldestSessionFirstWithoutRank) {
   PolicyCore core(kEngine, oldest_first());
   core.arrive(2.0, turn(0, 7, 10));
   core.arrive(1.0, turn(1, 5, 1000));
   core.arrive(3.0, turn(2, 6, 10));
   EXPECT_EQ(core.waiting_order(9), (Handles{1, 0, 2}));
-}
-
-// Twice the pool is wanted for longer than the pressure is averaged over. Uses handles from 90 on.
-void crowd(PolicyCore& core, Seconds from) {
-  for (RequestHandle i = 90; i < 94; ++i) core.arrive(from, turn(i, i, 3000));
-  for (int i = 0; i < 20; ++i) (void)core.begin_step(step_at(from + i, 0, 0));
 }
 
 // The queue without those that `crowd` brought.
@@ -142,20 +66,6 @@ TEST(PolicyCore, RankDelaysNobodyOnACalmEngine) {
   core.arrive(0.0, turn(0, 0, 3000));
   core.arrive(0.1, turn(1, 1, 10));
   EXPECT_EQ(core.waiting_order(9), (Handles{0, 1}));
-}
-
-TEST(PolicyCore, AnEmptyEngineAdmitsTheHeadWhateverItNeeds) {
-  PolicyCore core(kEngine, Options{});
-  core.arrive(0.0, turn(0, 0, 4096));  // its peak does not fit
-  EXPECT_EQ(core.begin_step(step_at(0.1, kCapacity)).admit, Handles{0});
-}
-
-TEST(PolicyCore, DoesNotPromiseTheSameRoomTwice) {
-  PolicyCore core(kEngine, oldest_first());
-  for (int i = 0; i < 4; ++i) core.arrive(0.1 * i, turn(i, i, 1000));
-  StepView view = step_at(1.0, 2200);
-  view.step_tokens = 10'000;
-  EXPECT_EQ(core.begin_step(view).admit, (Handles{0, 1}));
 }
 
 TEST(PolicyCore, AReturningTurnGoesBeforeOlderOnesWithoutKv) {
@@ -294,34 +204,6 @@ TEST(PolicyCore, OverdueAfterTheBoundInStepsAndSeconds) {
   EXPECT_EQ(seconds_only.counters().overdue, 0);
 }
 
-TEST(PolicyCore, KeptPausesGiveWayToAnOverdueTurn) {
-  Options options = oldest_first();
-  options.starvation_threshold = 1;
-  options.starvation_seconds = 1.0;
-  options.redecide_seconds = 3600.0;  // nothing is let go for its own sake
-  PolicyCore core(kEngine, options);
-  for (SessionHandle session = 0; session < 4; ++session) {
-    pause_session(core, 0.0, session, kCapacity / 4);
-  }
-  core.arrive(0.0, turn(10, 10, 1000));
-  (void)core.begin_step(step_at(0.1, 0, 0));
-  const StepPlan plan = core.begin_step(step_at(2.0, 0));
-  EXPECT_EQ(plan.admit, Handles{10});
-  EXPECT_GE(plan.release.size(), 1U);
-  EXPECT_LE(plan.release.size(), 2U);  // 1032 tokens: not more than needed
-}
-
-TEST(PolicyCore, PausesNeverHoldBackAnEngineThatIsIdle) {
-  PolicyCore core(kEngine, oldest_first());
-  for (SessionHandle session = 0; session < 4; ++session) {
-    pause_session(core, 0.0, session, kCapacity / 4);
-  }
-  core.arrive(0.0, turn(10, 10, 1000));
-  const StepPlan plan = core.begin_step(step_at(0.1, 0));
-  EXPECT_EQ(plan.admit, Handles{10});
-  EXPECT_FALSE(plan.release.empty());
-}
-
 TEST(PolicyCore, APreemptedTurnComesBackFirst) {
   PolicyCore core(kEngine, oldest_first());
   core.arrive(5.0, turn(0, 0, 100));
@@ -332,17 +214,6 @@ TEST(PolicyCore, APreemptedTurnComesBackFirst) {
   EXPECT_EQ(core.counters().preemptions, 1);
   EXPECT_EQ(core.ledger().running(), 0U);
   core.check_invariants();
-}
-
-TEST(PolicyCore, ThrashShrinksTheBudget) {
-  PolicyCore core(kEngine, oldest_first());
-  const double before = core.budget().share();
-  pause_session(core, 0.0, 0, 2048);
-  core.released_under_pressure(1.0, 0);
-  core.arrive(2.0, turn(5, 0, 2100));
-  core.admitted(2.0, 5, 0);
-  EXPECT_EQ(core.budget().thrashed_tokens(), 2048);
-  EXPECT_LT(core.budget().share(), before);
 }
 
 TEST(PolicyCore, ReleaseOrderCoversWhatIsAskedFor) {
@@ -398,18 +269,6 @@ TEST(PolicyCore, RecordsDecisionsWhenAsked) {
 }
 
 // Two sessions keep 1,024 tokens each; session 0 is back, a large newcomer waits behind it.
-TEST(PolicyCore, NeverLetsGoOfWhomItLetsIn) {
-  PolicyCore core(kEngine, oldest_first());
-  pause_session(core, 0.0, 0, 1024);
-  pause_session(core, 0.1, 1, 1024);
-  core.arrive(0.2, turn(5, 0, 1100));
-  core.arrive(0.3, turn(6, 2, 3000));
-  const StepPlan plan = core.begin_step(step_at(0.4, 2048));
-  EXPECT_EQ(plan.admit, (Handles{5}));  // even all that session 1 keeps is not enough for the other
-  EXPECT_TRUE(plan.release.empty());
-  core.check_invariants();
-}
-
 TEST(PolicyCore, RefusesUnknownHandles) {
   PolicyCore core(kEngine, Options{});
   EXPECT_THROW(core.admitted(0.0, 3, 0), UnknownHandle);

@@ -27,6 +27,7 @@ struct Load {
   double rank_weight;
   bool keeps;          // whether KV is kept across calls at all
   double abort_share;  // of the steps
+  PolicyName policy = PolicyName::kLamps;
 };
 void PrintTo(const Load& load, std::ostream* out) { *out << load.name; }
 
@@ -35,7 +36,7 @@ class SessionRun {
  public:
   explicit SessionRun(const Load& load)
       : load_(load), random_(load.seed), engine_(load.capacity, 16, options(load)) {
-    engine_.keeps = load.keeps;
+    engine_.keeps = load.keeps && engine_.core.keeps();
   }
 
   void serve(int steps, double arrivals_per_step) {
@@ -63,6 +64,7 @@ class SessionRun {
       engine_.step();
       if (::testing::Test::HasFatalFailure()) return;
     }
+    engine_.step();  // lets go of what the last session kept
   }
 
   void expect_nothing_left() {
@@ -79,6 +81,7 @@ class SessionRun {
  private:
   static Options options(const Load& load) {
     Options options;
+    options.policy = load.policy;
     options.rank_weight = load.rank_weight;
     options.starvation_seconds = 5.0;
     return options;
@@ -157,6 +160,21 @@ INSTANTIATE_TEST_SUITE_P(Loads, PolicyRun,
                                            Load{"NothingIsKept", 6, 2048, 20.0, false, 0.0},
                                            Load{"ClientsGoAway", 7, 2048, 20.0, true, 0.05}),
                          [](const auto& load) { return std::string(load.param.name); });
+
+std::vector<Load> every_policy() {
+  std::vector<Load> loads;
+  for (const NamedPolicy& each : kPolicies) {
+    loads.push_back({each.name.data(), 8, 2048, 20.0, true, 0.02, each.policy});
+  }
+  return loads;
+}
+
+INSTANTIATE_TEST_SUITE_P(Policies, PolicyRun, ::testing::ValuesIn(every_policy()),
+                         [](const auto& load) {
+                           std::string name = load.param.name;
+                           std::erase(name, '-');  // GoogleTest takes letters only
+                           return name;
+                         });
 
 // One large request among an endless stream of small young ones that rank would always prefer.
 TEST(PolicyBound, ALargeRequestIsServedWithinItsBound) {

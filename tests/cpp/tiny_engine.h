@@ -161,6 +161,8 @@ class TinyEngine {
       const auto kept = held.find(turn.session);
       const Tokens cached = kept == held.end() ? 0 : std::min(kept->second, turn.prompt);
       const Tokens own = kept == held.end() ? 0 : kept->second;
+      while (blocks(turn.prompt) - own > free_tokens() && let_go_for(turn.session)) {
+      }
       if (blocks(turn.prompt) - own > free_tokens()) return;  // the rest stays in the queue
       held.erase(turn.session);
       core.admitted(now, request, cached);
@@ -188,13 +190,19 @@ class TinyEngine {
     return blocks(each.context + 1) - blocks(each.context) <= free_tokens();
   }
 
-  void make_room() {
-    const std::vector<SessionHandle> order = core.release_order(now, kBlock);
-    if (!order.empty()) {
-      let_go(order.front());
-      core.released_under_pressure(now, order.front());
-      return;
+  // The KV kept for the first session that has to give way, but never that of `own`.
+  bool let_go_for(SessionHandle own) {
+    for (const SessionHandle session : core.release_order(now, capacity_)) {
+      if (session == own) continue;
+      let_go(session);
+      core.released_under_pressure(now, session);
+      return true;
     }
+    return false;
+  }
+
+  void make_room() {
+    if (let_go_for(kNoHandle)) return;
     const Running victim = running_.back();
     running_.pop_back();
     turns_[victim.request].prompt = victim.context;

@@ -75,12 +75,25 @@ def test_beyond_the_ends_the_message_names_field_value_and_bound(name, end):
         ("preserve", 1, "boolean"),
         ("preserve", "true", "boolean"),
         ("decision_log", 3, "string"),
+        ("policy", 3, "string"),
     ],
 )
 def test_types_are_not_guessed(name, value, expected):
     message = refusal({name: value})
     assert f"{name} = {value!r}" in message
     assert expected in message
+
+
+@pytest.mark.parametrize("name", lamps_ext.policy_names())
+def test_every_policy_is_accepted_by_name_and_reaches_the_core(name):
+    assert parse(policy=name).to_core().policy == name
+
+
+def test_an_unknown_policy_is_answered_with_the_known_ones():
+    message = refusal({"policy": "lifo"})
+    assert "policy = 'lifo': expected one of lamps, fcfs," in message
+    with pytest.raises(lamps_ext.InvalidOption, match="'lifo': expected one of lamps, fcfs,"):
+        lamps_ext.Options().policy = "lifo"
 
 
 def test_a_floor_above_the_ceiling_is_refused():

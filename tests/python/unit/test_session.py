@@ -90,3 +90,13 @@ def test_two_sessions_with_one_tail_do_not_share_or_leak_it():
     book.remember(two, ["h1", "h2"], prompt_blocks=1)
     book.forget(one)
     assert book.resolve(None, ["h1", "h2", "h3"]) == two
+
+
+def test_sessions_are_numbered_in_order_of_their_beginning():
+    book = SessionBook()
+    first, second = book.resolve("a", []), book.resolve("b", [])
+    book.forget(first)
+    third = book.resolve("c", [])  # takes the free handle
+    assert third == first
+    assert [book.number_of(handle) for handle in (second, third)] == [1, 2]
+    assert book.number_of(book.resolve("b", [])) == 1

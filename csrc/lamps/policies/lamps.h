@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// `lamps`, the default; docs/design.md explains it.
+//
+// Order of waiting requests, lower first:
+//   overdue (oldest session first) < returning turns whose KV is here < the rest;
+//   inside the last two by virtual deadline = session arrival + delay, where
+//   delay = min(rank_weight * R / capacity, rank_horizon), R = predicted memory-over-time, for the
+//   first turn of a session on a crowded engine, else 0.
+// Waiting bound. A request that has waited `starvation_threshold` steps and `starvation_seconds` is
+// overdue. An overdue request yields only to overdue requests of sessions that arrived before its
+// own: a finite set that no later arrival can join. It is admitted as soon as running turns and
+// kept pauses leave room for it, because nothing younger is let in before it, and kept pauses give
+// way to it. So its wait is bounded by the bound itself, plus the turns that older sessions still
+// have to serve, plus one drain of what is running.
+#pragma once
+
+#include "lamps/policies/rules.h"
+
+namespace lamps {
+
+class LampsRules : public Rules {
+ public:
+  using Rules::Rules;
+
+  [[nodiscard]] ReadyKey key_of(const Request& request) const override;
+  [[nodiscard]] Refresh refresh() const override { return Refresh::kSome; }
+  [[nodiscard]] bool ages(const Request& /*request*/) const override { return true; }
+  [[nodiscard]] Seconds starvation_seconds() const override {
+    return scene_.options.starvation_seconds;
+  }
+
+  [[nodiscard]] bool gated() const override { return true; }
+  [[nodiscard]] bool plans_for_peak(const Request& request) const override;
+  [[nodiscard]] Tokens asked_by(const Request& request) const override;
+  [[nodiscard]] Tokens limit_for(const Request& request) const override;
+  [[nodiscard]] bool pauses_yield_to(const Request& head, Tokens working) const override;
+
+  [[nodiscard]] bool keeps() const override { return true; }
+  [[nodiscard]] Verdict decide(Seconds now, SessionHandle handle) const override;
+  [[nodiscard]] std::vector<SessionHandle> release_order(Seconds now) const override;
+
+  [[nodiscard]] bool orders_running() const override { return true; }
+  void order_running(std::vector<RequestHandle>& running) const override;
+
+ private:
+  [[nodiscard]] bool calm() const;
+  [[nodiscard]] TokenSeconds rank_of(const Request& request) const;
+  [[nodiscard]] double loss_of(const Request& request) const;
+};
+
+}  // namespace lamps
