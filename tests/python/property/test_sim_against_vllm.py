@@ -8,7 +8,6 @@ from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 import lamps_ext
 from lamps_vllm import LampsScheduler
 from lamps_vllm.pace import PaceProfile
-from lamps_vllm.replay.generate import MixOptions, generate_mix
 from lamps_vllm.replay.records import Identity, ReplayResult
 from lamps_vllm.replay.workload import Workload
 from tests.support.lockstep import make_config, make_scheduler, replay
