@@ -11,11 +11,13 @@ import typing
 __all__: list[str] = [
     "ADMITTED",
     "ARRIVE",
+    "COPY",
     "CostParameters",
     "Engine",
     "FINISHED",
     "InvalidOption",
     "InvariantViolation",
+    "LOADED",
     "LampsError",
     "Options",
     "PREEMPTED",
@@ -25,6 +27,7 @@ __all__: list[str] = [
     "ReadyQueue",
     "SKIPPED",
     "STEP",
+    "SWAPPED_OUT",
     "UnknownHandle",
     "build_info",
     "policy_names",
@@ -134,7 +137,7 @@ class Options:
 
 class Engine:
     """
-    What the engine is: KV capacity, block size, longest context, tokens per step.
+    What the engine is: KV capacity, block size, longest context, tokens per step, host tier.
     """
     def __init__(
         self,
@@ -143,11 +146,14 @@ class Engine:
         block_tokens: typing.SupportsInt | typing.SupportsIndex,
         max_context: typing.SupportsInt | typing.SupportsIndex,
         step_tokens: typing.SupportsInt | typing.SupportsIndex,
+        host_tokens: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> None: ...
     @property
     def block_tokens(self) -> int: ...
     @property
     def capacity_tokens(self) -> int: ...
+    @property
+    def host_tokens(self) -> int: ...
     @property
     def max_context(self) -> int: ...
     @property
@@ -209,7 +215,7 @@ class PolicyCore:
         events: list,
     ) -> tuple:
         """
-        Applies the events since the last step, then plans this one. Returns (admit, release, forget, run_order), lists of handles.
+        Applies the events since the last step, then plans this one. Returns (admit, release, forget, run_order, swap_out, drop_host, prefetch), lists of handles.
         """
     def check_invariants(self) -> None: ...
     def keeps(self) -> bool:
@@ -250,9 +256,12 @@ def policy_names() -> list:
 
 ADMITTED: int = 1
 ARRIVE: int = 0
+COPY: int = 10
 FINISHED: int = 3
+LOADED: int = 9
 PREEMPTED: int = 2
 PRESSURE: int = 6
 RELEASED: int = 4
 SKIPPED: int = 7
 STEP: int = 5
+SWAPPED_OUT: int = 8
