@@ -178,7 +178,8 @@ void bind_inputs(py::module_& m) {
                        lamps::Tokens max_running, double base, double per_prefill,
                        double per_decode, double per_context, double per_prefill_context,
                        double idle_step, bool prefix_caching, bool ahead, lamps::Tokens host_tokens,
-                       double host_bytes_per_s, lamps::Bytes kv_bytes_per_token) {
+                       double host_bytes_per_s, lamps::Bytes kv_bytes_per_token,
+                       const std::string& host) {
              sim::EngineModel engine;
              engine.capacity_tokens = capacity_tokens;
              engine.block_tokens = block_tokens;
@@ -192,6 +193,7 @@ void bind_inputs(py::module_& m) {
              engine.prefix_caching = prefix_caching;
              engine.ahead = ahead;
              engine.host_tokens = host_tokens;
+             engine.host_use = sim::host_use_from(host);
              engine.validate();
              return engine;
            }),
@@ -201,7 +203,7 @@ void bind_inputs(py::module_& m) {
            py::arg("per_context") = 0.0, py::arg("per_prefill_context") = 0.0,
            py::arg("idle_step") = 0.001, py::arg("prefix_caching") = true, py::arg("ahead") = false,
            py::arg("host_tokens") = 0, py::arg("host_bytes_per_s") = 0.0,
-           py::arg("kv_bytes_per_token") = 0);
+           py::arg("kv_bytes_per_token") = 0, py::arg("host") = "offload");
   py::class_<sim::SessionTable, std::shared_ptr<sim::SessionTable>>(
       m, "SimSessions", "Sessions by column; segments of session i are first_segment[i:i + 2].")
       .def(

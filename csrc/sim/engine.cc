@@ -60,12 +60,19 @@ void VirtualEngine::client_gone(ClientId client) {
 }
 
 void VirtualEngine::rewritten(ClientId client, Tokens kept) {
-  kv_.rewritten(client, kept, core_ ? core_->kept_for(client) : nullptr);
+  if (core_) {
+    core_->rewritten(client, kept);
+  } else {
+    kv_.rewritten(client, kept, nullptr, nullptr);
+  }
 }
 
 std::size_t VirtualEngine::waiting() const { return inbox_.size() + line_.size() + loads_.size(); }
 
-Tokens VirtualEngine::stored_tokens() const { return kv_.tokens_in(kv_.stored_blocks()); }
+Tokens VirtualEngine::stored_tokens() const {
+  return kv_.tokens_in(core_ && core_->swap() ? core_->swap()->stored_blocks()
+                                              : kv_.stored_blocks());
+}
 
 Occupancy VirtualEngine::occupancy() const {
   const BlockPool& pool = kv_.pool();
@@ -74,7 +81,8 @@ Occupancy VirtualEngine::occupancy() const {
           .held = kv_.tokens_in(held),
           .cached = kv_.tokens_in(pool.free() - pool.blank()),
           .empty = kv_.tokens_in(pool.blank()),
-          .host = kv_.tokens_in(kv_.host().used())};
+          .host = kv_.tokens_in(core_ && core_->swap() ? core_->swap()->host_blocks()
+                                                       : kv_.host().used())};
 }
 
 void VirtualEngine::account(Seconds now) {
@@ -195,7 +203,7 @@ void VirtualEngine::plan(Seconds now) {
 
 void VirtualEngine::check_invariants() const {
   Blocks elsewhere =
-      core_ ? core_->replaced_blocks() : 0;  // taken, but without content that the pool knows
+      core_ ? core_->nameless_blocks() : 0;  // taken, but without content that the pool knows
   for (const Turn& each : turns_) {
     if (each.chain == kNoChain || each.room == 0) continue;
     elsewhere += each.room / model_.block_tokens - each.hashed + each.duplicates;

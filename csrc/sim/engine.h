@@ -101,6 +101,8 @@ class VirtualEngine {
   void schedule_running(Seconds now);
   void schedule_waiting(Seconds now);
   [[nodiscard]] bool resume_loaded(Seconds now);
+  [[nodiscard]] Blocks on_host(const Turn& turn, Seconds now) const;
+  [[nodiscard]] Seconds start_load(const Turn& turn, Blocks blocks, Seconds now);
   [[nodiscard]] Entry enter(Seconds now, TurnId id);
   template <typename Fits>
   [[nodiscard]] bool room(Seconds now, const Turn& needs, const Fits& fits) {

@@ -11,6 +11,7 @@ namespace lamps::sim {
 namespace {
 
 constexpr std::array<std::string_view, 3> kSchedulings = {"core", "fcfs", "priority"};
+constexpr std::array<std::string_view, 2> kHostUses = {"offload", "swap"};
 constexpr std::array<std::string_view, 3> kRoutings = {"sticky", "round-robin", "least-loaded"};
 
 template <typename Enum>
@@ -32,10 +33,13 @@ void require(const char* name, Tokens value, double low, double high) {
 
 std::span<const std::string_view> scheduling_names() { return kSchedulings; }
 std::span<const std::string_view> routing_names() { return kRoutings; }
+std::span<const std::string_view> host_use_names() { return kHostUses; }
 Scheduling scheduling_from(std::string_view name) {
   return find<Scheduling>("scheduler", kSchedulings, name);
 }
 Routing routing_from(std::string_view name) { return find<Routing>("router", kRoutings, name); }
+
+HostUse host_use_from(std::string_view name) { return find<HostUse>("host", kHostUses, name); }
 
 Seconds EngineModel::step_time(Tokens tokens, Tokens requests) const {
   return cost.base + cost.per_prefill * static_cast<double>(tokens - requests) +

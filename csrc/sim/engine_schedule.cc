@@ -96,11 +96,22 @@ void VirtualEngine::schedule_running(Seconds now) {
   }
 }
 
+// One past the last position that the turn could load; never its last token.
+Blocks VirtualEngine::on_host(const Turn& turn, Seconds now) const {
+  if (kv_.host().on()) return kv_.hit_on_host(turn, now);
+  if (!core_) return 0;
+  return std::min(core_->loadable(turn), (turn.tokens - 1) / model_.block_tokens);
+}
+
+Seconds VirtualEngine::start_load(const Turn& turn, Blocks blocks, Seconds now) {
+  return kv_.host().on() ? kv_.load(turn, blocks, now) : core_->load(blocks, now);
+}
+
 VirtualEngine::Entry VirtualEngine::enter(Seconds now, TurnId id) {
   Turn& entering = turn(id);
-  if (entering.stale > 0) return Entry::kDeferred;
+  if (entering.stale > 0 || (core_ && core_->must_wait(entering))) return Entry::kDeferred;
   const Blocks hit = kv_.hit(entering);
-  const Blocks loadable = kv_.host().on() ? kv_.hit_on_host(entering, now) - hit : 0;
+  const Blocks loadable = on_host(entering, now) - hit;
   // The whole prompt has to fit, though only a part of it may be computed now.
   const auto fits = [&] { return kv_.fits(entering, hit, entering.tokens); };
   if (!room(now, entering, fits)) return Entry::kNoRoom;
@@ -113,7 +124,7 @@ VirtualEngine::Entry VirtualEngine::enter(Seconds now, TurnId id) {
     kv_.start(entering, hit, entering.computed);
     entering.loaded += kv_.tokens_in(loadable);
     totals_.loaded_tokens += kv_.tokens_in(loadable);
-    loads_.push_back({id, kv_.load(entering, loadable, now)});
+    loads_.push_back({id, start_load(entering, loadable, now)});
     entered_.emplace_back(id, entering.computed);
     return Entry::kStarted;
   }

@@ -8,7 +8,7 @@
 namespace lamps::sim {
 
 HostTier::HostTier(const EngineModel& engine)
-    : capacity_(engine.host_tokens / engine.block_tokens),
+    : capacity_(engine.offloads() ? engine.host_tokens / engine.block_tokens : 0),
       block_seconds_(capacity_ > 0 ? engine.copy_time(engine.block_tokens) : 0.0) {}
 
 HostTier::EntryId HostTier::open(Blocks base) {

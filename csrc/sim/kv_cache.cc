@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 namespace lamps::sim {
 namespace {
@@ -40,7 +41,7 @@ void KvCache::attach(Turn& turn, const TurnRequest& request) {
   turn.hash_at = caching_ ? block_ : kNoHash;
 }
 
-void KvCache::rewritten(ClientId client, Tokens kept, KeptBlocks* held) {
+void KvCache::rewritten(ClientId client, Tokens kept, KeptBlocks* held, Turn* landing) {
   if (index_of(client) >= clients_.size()) return;
   Owner& own = clients_[index_of(client)];
   if (own.chain == kNoChain) return;
@@ -53,6 +54,10 @@ void KvCache::rewritten(ClientId client, Tokens kept, KeptBlocks* held) {
   const Blocks beyond = pool_.cut(own.chain, end);
   if (own.entry != HostTier::kNoEntry) host_.cut(own.entry, end);
   if (beyond == 0) return;
+  if (landing != nullptr) {  // they are unhashed blocks of it from now on
+    landing->hashed = end;
+    return;
+  }
   held->replaced += beyond;  // nobody else references a chain between two turns
   held->end = end;
   if (end == own.base) held->chain = kNoChain;
@@ -171,6 +176,14 @@ KeptBlocks KvCache::keep(Turn& turn, Seconds now) {
   turn.duplicates = 0;
   turn.hashed = 0;
   turn.hash_at = caching_ ? block_ : kNoHash;
+  return kept;
+}
+
+KeptBlocks KvCache::keep_all(Turn& turn) {
+  const Blocks nameless = turn.room / block_ - turn.hashed + std::exchange(turn.duplicates, 0);
+  turn.room = turn.hashed * block_;
+  KeptBlocks kept = keep(turn, 0.0);
+  kept.replaced = nameless;
   return kept;
 }
 
