@@ -64,14 +64,14 @@ TEST(VirtualEngine, LongPromptsAreComputedInChunks) {
 TEST(VirtualEngine, AttentionCostsByContext) {
   EngineModel engine = small_engine(8);
   engine.step_tokens = 8;
-  engine.cost.per_context = 0.1;
+  engine.cost.per_context = 0.001;
   engine.per_prefill_context = 0.001;
   const SessionTable table = TableBuilder().session(0.0, {{12, 2}}).table();
   Simulation simulation = run(engine, table, Scheduling::kFcfs);
   simulation.run({}, 1);
-  const double first = 1.017 + 0.001 * 8 * 4;              // 8 tokens after 0
-  const double second = 1.013 + 0.1 * 8 + 0.001 * 4 * 10;  // 4 tokens after 8
-  const double third = 1.01 + 0.1 * 12;                    // a decode step has no prefill part
+  const double first = 1.017 + 0.001 * 8 * 4;                // 8 tokens after 0
+  const double second = 1.013 + 0.001 * 8 + 0.001 * 4 * 10;  // 4 tokens after 8
+  const double third = 1.01 + 0.001 * 12;                    // a decode step has no prefill part
   EXPECT_NEAR(times_of(simulation)[0].first_token, first + second, 1e-12);
   EXPECT_NEAR(times_of(simulation)[0].end, first + second + third, 1e-12);
 }
