@@ -144,6 +144,18 @@ void VirtualEngine::finish(Seconds now, TurnId id) {
   finished_.push_back(done);
 }
 
+// Steps are planned ahead: the output of a turn that was preempted meanwhile is delivered, but
+// counts for nothing else.
+void VirtualEngine::take_output(Turn& served, const Scheduled& each) {
+  served.in_flight -= each.tokens;
+  if (served.stale > 0) {
+    served.stale -= each.tokens;
+  } else if (each.samples) {
+    --served.placeholders;
+    kv_.commit(served, served.computed - served.placeholders);
+  }
+}
+
 std::span<const Turn> VirtualEngine::end_step(Seconds now) {
   finished_.clear();
   if (in_flight_.empty() || in_flight_.front().ends_at > now) return finished_;
@@ -154,16 +166,10 @@ std::span<const Turn> VirtualEngine::end_step(Seconds now) {
   observe(now, step);
   for (const Scheduled& each : step.turns) {
     Turn& served = turn(each.turn);
-    served.in_flight -= each.tokens;
-    const bool stale = served.stale > 0;
-    if (stale) served.stale -= each.tokens;
+    if (model_.ahead) take_output(served, each);
     if (!each.samples) continue;
     if (served.tokens++ == served.prompt) served.first_token = now;
     ++totals_.output_tokens;
-    if (!stale && model_.ahead) {
-      --served.placeholders;
-      kv_.commit(served, served.computed - served.placeholders);
-    }
     if (served.tokens == served.target) finish(now, each.turn);
   }
   if (!finished_.empty()) {

@@ -75,7 +75,7 @@ class VirtualEngine {
  private:
   struct Scheduled {
     TurnId turn;
-    Tokens tokens;
+    std::int32_t tokens;
     bool samples;
   };
   struct Step {
@@ -93,6 +93,7 @@ class VirtualEngine {
 
   [[nodiscard]] Turn& turn(TurnId id) { return turns_[static_cast<std::size_t>(id)]; }
   void take_in(Seconds now, const TurnRequest& request);
+  void take_output(Turn& served, const Scheduled& each);
   void finish(Seconds now, TurnId id);
   void observe(Seconds now, const Step& step);
   void account(Seconds now);

@@ -17,10 +17,12 @@ void VirtualEngine::put(TurnId id, Tokens tokens) {
     if (served.preemptions > 0) totals_.recomputed_after_preemption += again;
   }
   served.computed += tokens;
-  served.in_flight += tokens;
   const bool samples = served.computed == served.tokens + served.placeholders;
-  if (samples && model_.ahead) ++served.placeholders;
-  step_.turns.push_back({id, tokens, samples});
+  if (model_.ahead) {
+    served.in_flight += tokens;
+    if (samples) ++served.placeholders;
+  }
+  step_.turns.push_back({id, static_cast<std::int32_t>(tokens), samples});
   budget_ -= tokens;
 }
 
@@ -30,7 +32,7 @@ void VirtualEngine::unschedule(TurnId id) {
                                   [=](const Scheduled& each) { return each.turn == id; });
   if (place == step_.turns.end()) return;
   budget_ += place->tokens;
-  turn(id).in_flight -= place->tokens;
+  if (model_.ahead) turn(id).in_flight -= place->tokens;
   step_.turns.erase(place);
 }
 

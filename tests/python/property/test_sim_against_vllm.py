@@ -16,7 +16,7 @@ from lamps_vllm.pace import PaceProfile
 from lamps_vllm.replay.generate import MixOptions, generate_mix
 from lamps_vllm.replay.records import Identity, ReplayResult
 from lamps_vllm.replay.tiny_model import VOCAB_SIZE
-from lamps_vllm.replay.workload import Workload
+from lamps_vllm.replay.workload import Segment, Workload
 from tests.support import lockstep
 from tests.support.driver import AheadLockstep
 
@@ -34,6 +34,8 @@ class Load:
     """(session, segment) -> leading tokens of the context that stay."""
     shared: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Session -> (group, leading tokens of its first prompt that the whole group has)."""
+    hinted: bool = False
+    """Clients say what is to come: output, call, tool, last turn."""
 
     def rows(self) -> list[tuple[int, int, Any]]:
         return [
@@ -48,20 +50,28 @@ def mix(seed: int, *, sessions: int = 40, rate: float = 3.15, call_scale: float 
     return Load(generate_mix(np.random.default_rng(seed), options))
 
 
+def oracle(segment: Segment) -> dict[str, Any]:
+    hints: dict[str, Any] = {"expected_output_tokens": segment.output_tokens}
+    if segment.call_seconds is None:
+        return hints | {"final_turn": True}
+    tool = {} if segment.tool is None else {"tool": segment.tool}
+    return hints | tool | {"expected_call_seconds": segment.call_seconds}
+
+
 def real(load: Load, policy: str, monkeypatch, *, ahead: bool = False, **config) -> ReplayResult:
     class Client(lockstep._Client):
         def request(self, now: float, block_size: int) -> Request:
             index = len(self.record.turns)
             del self.context[load.kept.get((self.number, index), len(self.context)) :]
             request = super().request(now, block_size)
-            if index > 0 or self.number not in load.shared:
-                return request
-            group, count = load.shared[self.number]
-            same = np.random.default_rng((99, group)).integers(3, VOCAB_SIZE, count).tolist()
-            self.context[:count] = same
+            if index == 0 and self.number in load.shared:
+                group, count = load.shared[self.number]
+                same = np.random.default_rng((99, group)).integers(3, VOCAB_SIZE, count)
+                self.context[:count] = same.tolist()
             return lockstep.make_request(
                 request.request_id, list(self.context), request.max_tokens, arrival=now,
                 block_size=block_size, session_id=request.session_id, priority=request.priority,
+                hints=oracle(self.session.segments[index]) if load.hinted else None,
             )  # fmt: skip
 
     monkeypatch.setattr(lockstep, "_Client", Client)
@@ -85,12 +95,25 @@ def simulated(
 ) -> lamps_ext.SimResult:  # fmt: skip
     sessions, rows = load.workload.sessions, load.rows()
     alone = (-1, 0)
+    tools = sorted({segment.tool for _, _, segment in rows if segment.tool is not None})
+    last = [segment.call_seconds is None for _, _, segment in rows]
+    hints = {
+        "tool_hints": True,
+        "hint_output": [segment.output_tokens for _, _, segment in rows],
+        "hint_call": [-1.0 if end else s.call_seconds for end, (_, _, s) in zip(last, rows, strict=True)],
+        "hint_final": last,
+    }  # fmt: skip
     table = lamps_ext.SimSessions(
         np.cumsum([0] + [len(session.segments) for session in sessions]),
         [segment.prompt_tokens for _, _, segment in rows],
         [segment.output_tokens for _, _, segment in rows],
         [segment.call_seconds or 0.0 for _, _, segment in rows],
         arrival=[session.arrival for session in sessions],
+        tool=[
+            -1 if s.call_seconds is None or s.tool is None else tools.index(s.tool)
+            for _, _, s in rows
+        ],
+        **(hints if load.hinted else {}),
         kept_tokens=[load.kept.get((number, index), -1) for number, index, _ in rows],
         shared_group=[load.shared.get(i, alone)[0] for i in range(len(sessions))],
         shared_tokens=[load.shared.get(i, alone)[1] for i in range(len(sessions))],
@@ -171,6 +194,14 @@ def test_shared_prefixes_and_rewritten_histories(policy: str, monkeypatch):
             load.kept[number, index] = int(rng.integers(0, 600))
     result = check_same(load, policy, monkeypatch)
     assert result.counters["cached_tokens"] > 0
+
+
+@pytest.mark.parametrize("policy", ["lamps", "lamps-paper", "infercept", "continuum", "thunder"])
+def test_what_clients_say_is_to_come(policy: str, monkeypatch):
+    load = mix(9)
+    load.hinted = True
+    assert any(segment.tool for _, _, segment in load.rows())
+    check_same(load, policy, monkeypatch)
 
 
 @pytest.mark.parametrize("policy", [*STOCK, "lamps"])
