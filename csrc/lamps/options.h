@@ -21,7 +21,7 @@ struct Options {
   // Waiting bound: a request that has waited this many steps and this many seconds is overdue and
   // goes before everything that is not.
   Steps starvation_threshold = 100;   // [1, 1e9], the paper's value
-  Seconds starvation_seconds = 30.0;  // [0, 1e6]
+  Seconds starvation_seconds = 60.0;  // [0, 1e6]; twice the horizon: a bound, not an order
   Steps score_update_interval = 10;   // [1, 1e6]: every waiting rank is refreshed once per so many
                                       // steps, a few per step, never all at once
 

@@ -86,7 +86,9 @@ struct Decision {
 };
 
 struct StepPlan {
-  std::vector<RequestHandle> admit;    // waiting requests that may enter, in order
+  std::vector<RequestHandle> admit;    // waiting requests that may enter, in order; without a gate
+                                       // (see Rules::gated) those skipped in the last step come on
+                                       // top of StepView::slots
   std::vector<SessionHandle> release;  // sessions whose kept KV must be let go now
   std::vector<SessionHandle> forget;   // sessions the core no longer knows: their handles are free
   std::vector<RequestHandle> run_order;  // running requests, best first: the last is the first

@@ -57,6 +57,7 @@ void PolicyCore::let_go(Seconds now, SessionHandle handle, Reason reason) {
 }
 
 void PolicyCore::end_session(Seconds now, SessionHandle handle, Reason reason) {
+  keep_untold(handle);
   if (ledger_.session(handle).held_tokens > 0) to_release_.push_back(handle);
   drop_host(handle);
   let_go(now, handle, reason);
