@@ -103,8 +103,8 @@ py::tuple begin_step(PolicyCore& core, double now, lamps::Tokens free_tokens,
   }
   for (const py::handle event : events) apply(core, py::reinterpret_borrow<py::tuple>(event));
   lamps::StepPlan plan = core.begin_step({now, free_tokens, step_tokens, slots, running, context});
-  return py::make_tuple(plan.admit, plan.release, plan.forget, plan.run_order, plan.swap_out,
-                        plan.drop_host, plan.prefetch);
+  return py::make_tuple(plan.admit, plan.release, plan.forget, plan.run_order, plan.drop_host,
+                        plan.swap_out, plan.prefetch);
 }
 
 py::list take_decisions(PolicyCore& core) {
@@ -189,7 +189,7 @@ void bind_policy(py::module_& m) {
            py::arg("step_tokens"), py::arg("slots"), py::arg("running"), py::arg("context"),
            py::arg("events"),
            "Applies the events since the last step, then plans this one. Returns (admit, release, "
-           "forget, run_order, swap_out, drop_host, prefetch), lists of handles.")
+           "forget, run_order, drop_host, swap_out, prefetch), lists of handles.")
       .def("release_order", &PolicyCore::release_order, py::arg("now"), py::arg("tokens"),
            "Sessions that keep KV, cheapest to let go first, until `tokens` are covered.")
       .def("record_decisions", &PolicyCore::record_decisions, py::arg("on"))

@@ -71,7 +71,7 @@ void PolicyCore::arrive(Seconds now, const Arrival& arrival) {
       known.last_call = std::max(now - known.paused_at, 0.0);
       predictor_.observe_call(known.call_facts, known.last_call);
       if (pause_timers_.contains(arrival.session)) pause_timers_.remove(arrival.session);
-      if (std::erase(to_swap_out_, arrival.session) > 0) ledger_.keep_after_all(arrival.session);
+      keep_untold(arrival.session);
       record(now, arrival.session, Handling::kPreserve, Reason::kReturned);
     }
   }
@@ -195,6 +195,7 @@ void PolicyCore::move_footprint(SessionHandle handle, Tokens shared, Tokens host
 
 void PolicyCore::released(SessionHandle handle) {
   if (!ledger_.has_session(handle)) return;
+  keep_untold(handle);
   ledger_.release(handle);
   ledger_.drop_host(handle);
   move_footprint(handle, 0, 0);

@@ -95,10 +95,10 @@ struct StepPlan {
                                          // victim; empty: leave the order as it is
   // With a host tier (Engine::host_tokens > 0), in this order after `release`. A copy never holds a
   // step up: the caller starts it, tells when it is done, and tells nothing after drop_host.
-  std::vector<SessionHandle> swap_out;   // copy their kept KV to the host, then free its blocks and
-                                         // call swapped_out(); until then the blocks count as used
   std::vector<SessionHandle> drop_host;  // free their host room once no copy reads or writes it;
                                          // a copy out that is not done frees its blocks as usual
+  std::vector<SessionHandle> swap_out;   // copy their kept KV to the host, then free its blocks and
+                                         // call swapped_out(); until then the blocks count as used
   std::vector<SessionHandle> prefetch;   // load their KV into free blocks, then call loaded(); the
                                          // blocks count as used from now on
 };
@@ -174,6 +174,7 @@ class PolicyCore {
   void apply(Seconds now, SessionHandle handle, Handling handling, Reason reason, StepPlan& plan);
   [[nodiscard]] bool swap_out(Seconds now, SessionHandle handle, Reason reason, StepPlan& plan);
   [[nodiscard]] bool swap_beats_drop(Seconds now, SessionHandle handle) const;
+  void keep_untold(SessionHandle handle);
   void drop_host(SessionHandle handle);
   void move_footprint(SessionHandle handle, Tokens shared, Tokens host);
   void offer(const StepView& view, StepPlan& plan);

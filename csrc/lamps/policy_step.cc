@@ -78,6 +78,11 @@ bool PolicyCore::swap_out(Seconds now, SessionHandle handle, Reason reason, Step
   return true;
 }
 
+// Takes back a decision to swap that the caller has not been told yet.
+void PolicyCore::keep_untold(SessionHandle handle) {
+  if (std::erase(to_swap_out_, handle) > 0) ledger_.keep_after_all(handle);
+}
+
 // Host memory that is full never holds anything up: then the KV is dropped.
 void PolicyCore::apply(Seconds now, SessionHandle handle, Handling handling, Reason reason,
                        StepPlan& plan) {
@@ -328,12 +333,13 @@ StepPlan PolicyCore::begin_step(const StepView& view) {
   ++counters_.steps;
   StepPlan plan;
   plan.release = std::exchange(to_release_, {});
-  plan.swap_out = std::exchange(to_swap_out_, {});
   track_running(view);
   settle_pauses(view.now, plan);
   overrule_pauses(view.now, plan);
   plan.release.insert(plan.release.end(), to_release_.begin(), to_release_.end());
   to_release_.clear();
+  plan.swap_out.insert(plan.swap_out.end(), to_swap_out_.begin(), to_swap_out_.end());
+  to_swap_out_.clear();
   for (const SessionHandle session : rules_->on_step(view.now, view.running)) {
     rekey_waiting(session);
   }

@@ -26,12 +26,12 @@ void CoreDriver::finish_copies(Seconds now) {
 }
 
 void CoreDriver::start_copies(Seconds now) {
+  for (const SessionHandle session : plan_.drop_host) {
+    if (swap_->drop(session, now)) let_go(session);
+  }
   for (const SessionHandle session : plan_.swap_out) {
     const Blocks blocks = core_.ledger().session(session).host_tokens / block_tokens_;
     swap_->copy_out(now, session, at(session).kept, blocks);
-  }
-  for (const SessionHandle session : plan_.drop_host) {
-    if (swap_->drop(session, now)) let_go(session);
   }
   for (const SessionHandle session : plan_.prefetch) {
     const Known& known = at(session);

@@ -129,15 +129,15 @@ class TinyEngine {
   }
 
   void start_copies(const StepPlan& plan) {
-    for (const SessionHandle session : plan.swap_out) {
-      ASSERT_TRUE(held.contains(session)) << "told to swap what is not kept: " << session;
-      leaving_[session] = {held[session], now + kCopyTime};
-      held.erase(session);
-    }
     for (const SessionHandle session : plan.drop_host) {
       host.erase(session);
       loading_.erase(session);
       if (leaving_.contains(session)) leaving_[session].dropped = true;
+    }
+    for (const SessionHandle session : plan.swap_out) {
+      ASSERT_TRUE(held.contains(session)) << "told to swap what is not kept: " << session;
+      leaving_[session] = {held[session], now + kCopyTime};
+      held.erase(session);
     }
     for (const SessionHandle session : plan.prefetch) {
       ASSERT_TRUE(host.contains(session)) << "told to load what is not there: " << session;
