@@ -69,7 +69,7 @@ void EngineModel::validate() const {
   require_in_range("base", cost.base, 1e-6, 10.0);  // time must pass in every step
   require_in_range("per_prefill_context", per_prefill_context, 0.0, 1e-3);
   if (host_tokens > 0) {
-    require_in_range("swap_bytes_per_s", cost.swap_bytes_per_s, 1.0, 1e13);
+    require_in_range("host_bytes_per_s", cost.swap_bytes_per_s, 1.0, 1e13);
     require("kv_bytes_per_token", cost.kv_bytes_per_token, 1, 1 << 30);
   }
 }

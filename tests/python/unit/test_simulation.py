@@ -106,7 +106,7 @@ def test_an_error_in_progress_gets_out():
     [
         ({"base": 0.0}, "base = 0"),
         ({"capacity_tokens": 1000}, "capacity_tokens = 992"),
-        ({"host_tokens": 100}, "swap_bytes_per_s = 0"),
+        ({"host_tokens": 100}, "host_bytes_per_s = 0"),
         ({"host": "cloud"}, "offload, swap"),
     ],
 )
