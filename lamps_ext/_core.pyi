@@ -6,6 +6,8 @@ LAMPS policy core: who goes next, whose KV stays, who may come in.
 
 from __future__ import annotations
 import collections.abc
+import numpy
+import numpy.typing
 import typing
 
 __all__: list[str] = [
@@ -28,9 +30,18 @@ __all__: list[str] = [
     "SKIPPED",
     "STEP",
     "SWAPPED_OUT",
+    "SimEngine",
+    "SimHistogram",
+    "SimLoad",
+    "SimResult",
+    "SimSessions",
+    "Simulation",
     "UnknownHandle",
     "build_info",
     "policy_names",
+    "sim_loads",
+    "sim_routers",
+    "sim_schedulers",
 ]
 
 class LampsError(RuntimeError):
@@ -215,7 +226,7 @@ class PolicyCore:
         events: list,
     ) -> tuple:
         """
-        Applies the events since the last step, then plans this one. Returns (admit, release, forget, run_order, drop_host, swap_out, prefetch), lists of handles.
+        Applies the events since the last step, then plans this one. Returns (admit, release, forget, run_order, swap_out, drop_host, prefetch), lists of handles.
         """
     def check_invariants(self) -> None: ...
     def keeps(self) -> bool:
@@ -244,6 +255,144 @@ class PolicyCore:
         The first `limit` waiting requests in service order.
         """
 
+class SimEngine:
+    """
+    A simulated engine: size, true step time, how it schedules.
+    """
+    def __init__(
+        self,
+        *,
+        capacity_tokens: typing.SupportsInt | typing.SupportsIndex,
+        block_tokens: typing.SupportsInt | typing.SupportsIndex = 16,
+        max_context: typing.SupportsInt | typing.SupportsIndex,
+        step_tokens: typing.SupportsInt | typing.SupportsIndex = 2048,
+        max_running: typing.SupportsInt | typing.SupportsIndex = 256,
+        base: typing.SupportsFloat | typing.SupportsIndex,
+        per_prefill: typing.SupportsFloat | typing.SupportsIndex,
+        per_decode: typing.SupportsFloat | typing.SupportsIndex,
+        per_context: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        per_prefill_context: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        idle_step: typing.SupportsFloat | typing.SupportsIndex = 0.001,
+        prefix_caching: bool = True,
+        ahead: bool = False,
+        host_tokens: typing.SupportsInt | typing.SupportsIndex = 0,
+        host_bytes_per_s: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        kv_bytes_per_token: typing.SupportsInt | typing.SupportsIndex = 0,
+        host: str = "offload",
+    ) -> None: ...
+
+class SimSessions:
+    """
+    Sessions by column; segments of session i are first_segment[i:i + 2].
+    """
+    def __init__(
+        self,
+        first_segment: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+        prompt_tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+        output_tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+        call_seconds: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        arrival: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
+        kept_tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32] | None = None,
+        tool: typing.Annotated[numpy.typing.ArrayLike, numpy.int32] | None = None,
+        tool_hints: bool = False,
+        hint_output: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
+        hint_call: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
+        hint_final: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8] | None = None,
+        shared_group: typing.Annotated[numpy.typing.ArrayLike, numpy.int32] | None = None,
+        shared_tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32] | None = None,
+    ) -> None: ...
+    def __len__(self) -> int: ...
+
+class SimLoad:
+    """
+    When sessions start: given, poisson or closed.
+    """
+    def __init__(
+        self,
+        kind: str,
+        *,
+        rate: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        concurrency: typing.SupportsInt | typing.SupportsIndex = 0,
+        sessions: typing.SupportsInt | typing.SupportsIndex = 0,
+        seed: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+
+class SimHistogram:
+    """
+    Counts in bins 2 % wide.
+    """
+    def quantile(self, q: typing.SupportsFloat | typing.SupportsIndex) -> float: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def counts(self) -> numpy.typing.NDArray[numpy.int64]: ...
+    @property
+    def edges(self) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        Bin edges, one more than counts.
+        """
+    @property
+    def max(self) -> float: ...
+    @property
+    def mean(self) -> float: ...
+
+class SimResult:
+    """
+    What a simulation recorded; columns are numpy arrays.
+    """
+    @property
+    def complete(self) -> bool: ...
+    @property
+    def counters(self) -> dict: ...
+    @property
+    def decisions(self) -> list:
+        """
+        List of (handling, reason, tool, count).
+        """
+    @property
+    def histograms(self) -> dict: ...
+    @property
+    def now(self) -> float: ...
+    @property
+    def reports(self) -> list:
+        """
+        PolicyCore.report() of every engine.
+        """
+    @property
+    def samples(self) -> dict: ...
+    @property
+    def sessions(self) -> dict: ...
+    @property
+    def turns(self) -> dict: ...
+
+class Simulation:
+    """
+    Engines in virtual time under a router, driving the policy core; deterministic.
+    """
+    def __init__(
+        self,
+        engine: SimEngine,
+        sessions: SimSessions,
+        load: SimLoad,
+        options: Options = ...,
+        *,
+        scheduler: str = "core",
+        engines: typing.SupportsInt | typing.SupportsIndex = 1,
+        router: str = "sticky",
+        record_turns: bool = True,
+        sample_seconds: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        record_decisions: bool = False,
+        check_every: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+    def run(
+        self,
+        progress: typing.Any = None,
+        every_steps: typing.SupportsInt | typing.SupportsIndex = 65536,
+    ) -> SimResult:
+        """
+        Runs to the end, or until progress(now, sessions_ended, sessions) returns False; it is called every so many steps. Once per object.
+        """
+
 def build_info() -> dict:
     """
     How this module was built: version, build_type, cuda (nvcc's version, or empty).
@@ -253,6 +402,10 @@ def policy_names() -> list:
     """
     Names of the policies, the default first.
     """
+
+def sim_loads() -> typing.Any: ...
+def sim_routers() -> typing.Any: ...
+def sim_schedulers() -> typing.Any: ...
 
 ADMITTED: int = 1
 ARRIVE: int = 0
