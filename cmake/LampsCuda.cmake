@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Decides whether there is a CUDA compiler to use, from LAMPS_CUDA = AUTO | ON | OFF.
-# No source needs one yet: the answer is printed, and reported by lamps_ext.build_info().
+# The answer is printed, and reported by lamps_ext.build_info(). csrc/swap/cuda is what it is for.
 
 if(NOT LAMPS_CUDA MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "LAMPS_CUDA is '${LAMPS_CUDA}', but must be AUTO, ON or OFF")
@@ -27,6 +27,18 @@ endif()
 
 if(LAMPS_HAVE_CUDA)
   message(STATUS "LAMPS_CUDA=${LAMPS_CUDA}: nvcc ${LAMPS_CUDA_VERSION} at ${LAMPS_NVCC}")
+  # Every architecture from A100 on that this nvcc knows; the last also as PTX, for later ones.
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    if(LAMPS_CUDA_VERSION VERSION_LESS 12.8)
+      set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90)
+    else()
+      set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90-real 100-real 120)
+    endif()
+  endif()
+  set(CMAKE_CUDA_COMPILER "${LAMPS_NVCC}")
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+  enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
 else()
   message(STATUS "LAMPS_CUDA=${LAMPS_CUDA}: no CUDA compiler in use")
 endif()

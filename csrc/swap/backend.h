@@ -30,6 +30,9 @@ enum class SliceState : std::uint8_t {
   kFailed,
 };
 
+// The mover keeps this many started per direction: one runs, one waits behind it.
+inline constexpr std::size_t kSlicesInFlight = 2;
+
 // At most this much in one slice: as much as an urgent job may have to wait for.
 struct SliceLimit {
   Bytes bytes = 0;

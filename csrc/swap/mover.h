@@ -83,7 +83,6 @@ class Mover {
     std::vector<Move> moves;
     bool source_free = false;
   };
-  static constexpr std::size_t kDepth = 2;  // slices in flight per direction: one runs, one waits
 
   void validate(const Order& order) const;
   // The thread (mover_thread.cc).

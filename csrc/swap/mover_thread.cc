@@ -106,7 +106,7 @@ bool Mover::can_advance(const Transfer& transfer) const {
   if (!transfer.planned()) return true;
   if (!transfer.checked && check_comes_first(transfer)) return true;
   if (!transfer.all_handed_out()) {
-    return flights_[index_of(transfer.order().direction)].size() < kDepth;
+    return flights_[index_of(transfer.order().direction)].size() < kSlicesInFlight;
   }
   return !transfer.checked && transfer.in_flight == 0;
 }
