@@ -307,10 +307,10 @@ void bind_sim(py::module_& m) {
                         sessions};
            }),
            py::arg("engine"), py::arg("sessions"), py::arg("load"),
-           py::arg("options") = lamps::Options{}, py::kw_only(), py::arg("scheduler") = "core",
-           py::arg("engines") = 1, py::arg("router") = "sticky", py::arg("record_turns") = true,
-           py::arg("sample_seconds") = 0.0, py::arg("record_decisions") = false,
-           py::arg("check_every") = 0)
+           py::arg_v("options", lamps::Options{}, "Options()"), py::kw_only(),
+           py::arg("scheduler") = "core", py::arg("engines") = 1, py::arg("router") = "sticky",
+           py::arg("record_turns") = true, py::arg("sample_seconds") = 0.0,
+           py::arg("record_decisions") = false, py::arg("check_every") = 0)
       .def("run", &run, py::arg("progress") = py::none(), py::arg("every_steps") = 65536,
            "Runs to the end, or until progress(now, sessions_ended, sessions) returns False; it is "
            "called every so many steps. Once per object.");
