@@ -13,6 +13,7 @@
 #include <numeric>
 #include <random>
 #include <string>
+#include <tuple>
 
 #include "swap/cpu_backend.h"
 #include "swap/mover.h"
@@ -51,9 +52,12 @@ std::vector<BlockId> fragmented(BlockId blocks, Fragmentation fragmentation) {
 // A device of one region, its host memory, and kJobs orders that cover it.
 class World {
  public:
-  World(Bytes page, Fragmentation fragmentation)
+  World(Bytes page, Fragmentation fragmentation, bool huge)
       : page_(page),
-        layout_({{device_.base(), page, page}}, static_cast<BlockId>(kDeviceBytes / page)),
+        small_(huge ? 0 : kDeviceBytes + 64),
+        huge_(huge ? kDeviceBytes : 1),
+        device_(huge ? huge_.base() : (reinterpret_cast<Address>(small_.data()) + 63) / 64 * 64),
+        layout_({{device_, page, page}}, static_cast<BlockId>(kDeviceBytes / page)),
         mover_(layout_, std::make_unique<CpuBackend>(1),
                {.host_rows = static_cast<Row>(kDeviceBytes / page)}, now),
         planner_(layout_) {
@@ -101,14 +105,14 @@ class World {
   }
   void copy_contiguous(int job, const CpuKernels& kernels) const {
     const auto offset = static_cast<Address>(job) * static_cast<Address>(kJobBytes);
-    const Move move{device_.base() + offset, mover_.host().base() + offset,
+    const Move move{device_ + offset, mover_.host().base() + offset,
                     static_cast<std::uint64_t>(kJobBytes)};
     kernels.copy(&move, 1);
   }
 
   // Stores everything, overwrites the device, loads it back: each byte is where it was.
   [[nodiscard]] bool verified() {
-    auto* device = reinterpret_cast<std::uint32_t*>(device_.base());
+    auto* device = reinterpret_cast<std::uint32_t*>(device_);
     constexpr auto kWords = static_cast<std::size_t>(kDeviceBytes) / sizeof(*device);
     const auto value = [](std::size_t i) { return static_cast<std::uint32_t>(i * 2654435761U); };
     for (const bool mover_stores : {false, true}) {  // the other one loads
@@ -135,7 +139,9 @@ class World {
   }
 
   Bytes page_;
-  HostMemory device_{kDeviceBytes};
+  std::vector<std::byte> small_;  // in pages as malloc gets them, or
+  HostMemory huge_;
+  Address device_;
   Layout layout_;
   Mover mover_;
   Planner planner_;
@@ -147,12 +153,12 @@ class World {
 };
 
 // One world at a time, for they are large; null if its bytes are wrong.
-World* world_of(Bytes page, Fragmentation fragmentation) {
+World* world_of(Bytes page, Fragmentation fragmentation, bool huge) {
   static std::unique_ptr<World> world;
-  static std::pair<Bytes, Fragmentation> key{0, kRandom};
-  if (const std::pair wanted{page, fragmentation}; key != wanted) {
+  static std::tuple<Bytes, Fragmentation, bool> key{0, kRandom, false};
+  if (const std::tuple wanted{page, fragmentation, huge}; key != wanted) {
     world.reset();
-    world = std::make_unique<World>(page, fragmentation);
+    world = std::make_unique<World>(page, fragmentation, huge);
     key = wanted;
     if (!world->verified()) world.reset();
   }
@@ -167,12 +173,12 @@ Seconds timed(const Action& action) {
 }
 
 // Args: page bytes, fragmentation, direction, path (0: planned and copied on the calling thread,
-// 1: through the mover).
+// 1: through the mover), whether the device's memory is in huge pages (the host's is).
 void Copy(benchmark::State& state) {
   const auto fragmentation = static_cast<Fragmentation>(state.range(1));
   const auto direction = static_cast<Direction>(state.range(2));
   const bool by_mover = state.range(3) != 0;
-  World* found = world_of(state.range(0), fragmentation);
+  World* found = world_of(state.range(0), fragmentation, state.range(4) != 0);
   if (!found) return state.SkipWithError("the bytes that came back are not those stored");
   World& world = *found;
   Seconds ours = 0, plain = 0, peak = 0;
@@ -194,20 +200,23 @@ void Copy(benchmark::State& state) {
   state.counters["of_peak"] = peak / ours;
   state.counters["times_memcpy"] = plain / ours;
   state.SetLabel(std::string(kFragmentationNames[fragmentation]) + " " + to_string(direction) +
-                 (by_mover ? " mover" : " thread"));
+                 (by_mover ? " mover" : " thread") + (state.range(4) ? "" : " small-pages"));
 }
 
 void copy_cases(benchmark::internal::Benchmark* benchmark) {
-  benchmark->ArgNames({"page", "frag", "dir", "path"})
+  benchmark->ArgNames({"page", "frag", "dir", "path", "huge"})
       ->UseManualTime()
       ->Iterations(kIterations)
       ->Unit(benchmark::kMillisecond);
-  for (const std::int64_t page :
-       {1 << 10, 4 << 10, 8 << 10, 32 << 10, 128 << 10, 256 << 10, 1 << 20, 4 << 20}) {
-    for (const int fragmentation : {kRandom, kRunsOf4, kRunsOf16, kDescending}) {
-      for (const int path : {0, 1}) {
-        for (const Direction direction : {Direction::kStore, Direction::kLoad}) {
-          benchmark->Args({page, fragmentation, static_cast<int>(direction), path});
+  for (const std::int64_t huge : {1, 0}) {
+    for (const std::int64_t page :
+         {1 << 10, 4 << 10, 8 << 10, 32 << 10, 128 << 10, 256 << 10, 1 << 20, 4 << 20}) {
+      for (const int fragmentation : {kRandom, kRunsOf4, kRunsOf16, kDescending}) {
+        if (!huge && fragmentation != kRandom) continue;
+        for (const int path : {0, 1}) {
+          for (const int direction : {0, 1}) {
+            benchmark->Args({page, fragmentation, direction, path, huge});
+          }
         }
       }
     }

@@ -16,7 +16,7 @@
 
 namespace lamps::swap {
 
-// One or more orders' blocks in one extent: the next `count` blocks lie in slots of `extent`.
+// Part of an order: its next `count` blocks, which have slots of `extent`.
 struct Piece {
   Extent extent;
   BlockId count = 0;

@@ -12,7 +12,7 @@ inline constexpr JobId kNoJob = 0;
 enum class Outcome : std::uint8_t {
   kDone,
   kCancelled,         // asked for, or the mover was stopped; some bytes may have been copied
-  kInvalidBlocks,     // a block occurs twice; nothing was copied
+  kInvalidBlocks,     // a block, or a row of a store, occurs twice; nothing was copied
   kCopyFailed,        // the device reported an error; any byte of the target may be wrong
   kChecksumMismatch,  // the bytes loaded are not those stored
 };

@@ -6,6 +6,21 @@
 #include <utility>
 
 namespace lamps::swap {
+namespace {
+
+// Whether two blocks of a store would be written to one row.
+bool rows_repeat(const Order& order) {
+  std::vector<Row> rows;
+  rows.reserve(order.slots.size());
+  auto slot = order.slots.begin();
+  for (const Piece& piece : order.pieces) {
+    for (BlockId i = 0; i < piece.count; ++i) rows.push_back(piece.extent.first + *slot++);
+  }
+  std::sort(rows.begin(), rows.end());
+  return std::adjacent_find(rows.begin(), rows.end()) != rows.end();
+}
+
+}  // namespace
 
 Transfer::Transfer(Job job, Mark mark, std::int64_t sequence, Seconds queued_at)
     : queued(queued_at), job_(std::move(job)), mark_(mark), sequence_(sequence) {}
@@ -23,7 +38,10 @@ void Transfer::plan(Planner& planner, const HostRows& host, const Calibration& c
   std::span<const BlockId> blocks(order.blocks), slots(order.slots);
   std::vector<BlockRun> runs;
   // Blocks must differ across pieces as well, so the whole list is looked at first.
-  if (!planner.find_runs(blocks, slots, runs)) return end_as(Outcome::kInvalidBlocks);
+  if (!planner.find_runs(blocks, slots, runs) ||
+      (order.direction == Direction::kStore && rows_repeat(order))) {
+    return end_as(Outcome::kInvalidBlocks);
+  }
   for (const Piece& piece : order.pieces) {
     const auto count = static_cast<std::size_t>(piece.count);
     if (order.pieces.size() > 1) {

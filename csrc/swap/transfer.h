@@ -37,7 +37,8 @@ class Transfer {
   [[nodiscard]] const Order& order() const { return job_.order; }
   [[nodiscard]] Mark mark() const { return mark_; }
 
-  // Finds the moves and their path; with a block in the list twice, ends as kInvalidBlocks.
+  // Finds the moves and their path. Ends as kInvalidBlocks if a block occurs twice, or a row of a
+  // store: copies have no order among themselves.
   void plan(Planner& planner, const HostRows& host, const Calibration& calibration,
             const Backend& backend);
   [[nodiscard]] bool planned() const { return planned_; }

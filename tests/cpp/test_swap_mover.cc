@@ -139,6 +139,25 @@ TEST(Mover, ABlockTwiceIsAnOutcomeAndNothingIsCopied) {
   EXPECT_EQ(device.read_all(), before);
 }
 
+TEST(Mover, TwoBlocksIntoOneRowIsAnOutcomeTwoFromOneIsFine) {
+  Device device(Shape::kBlockFirst, 1, 512, 64);
+  const auto mover = mover_of(device, 20);
+  device.fill(1);
+  const auto outcome = [&](Order order) {
+    mover->submit({.order = std::move(order)});
+    EXPECT_TRUE(mover->wait_idle(kPatience));
+    std::vector<Completion> completions;
+    mover->poll(completions);
+    return completions.at(0).outcome;
+  };
+  const std::vector<Piece> overlapping = {{{0, 4}, 1}, {{2, 4}, 1}};  // rows 3 and 3
+  EXPECT_EQ(outcome({1, Direction::kStore, {5, 6}, {3, 1}, overlapping}), Outcome::kInvalidBlocks);
+  EXPECT_EQ(outcome({2, Direction::kStore, {5, 6}, {3, 2}, overlapping}), Outcome::kDone);
+  EXPECT_EQ(outcome({3, Direction::kLoad, {8, 9}, {3, 1}, overlapping}), Outcome::kDone);
+  EXPECT_EQ(device.read(8), device.read(5));
+  EXPECT_EQ(device.read(9), device.read(5));
+}
+
 TEST(Mover, RefusesOrdersThatDoNotFit) {
   Device device(Shape::kBlockFirst, 1, 512, 64);
   const auto mover = mover_of(device, 20);

@@ -44,7 +44,7 @@ __global__ __launch_bounds__(kThreads) void copy_by_registers(const Move* moves,
 }
 
 // A ring of shared memory: loads run kAhead units before the stores. Five loads and one store in
-// flight are 96 KiB per CTA, which fits the smallest shared memory of sm_90 and later (99 KiB).
+// flight are 96 KiB per CTA; with descriptors and barriers it is 97.6, and sm_120 has 99.
 constexpr int kStages = 6;
 [[maybe_unused]] constexpr int kAhead = kStages - 2;
 constexpr int kRingBytes = kStages * static_cast<int>(kKernelUnit);
@@ -89,30 +89,39 @@ __device__ void store_unit(unsigned slot, const Move& move) {
   asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }
 
+// One thread issues everything; the others of its warp fetch descriptors ahead of it, so that it
+// does not wait for device memory before every unit.
 __global__ __launch_bounds__(kWarp) void copy_by_bulk(const Move* moves, int count) {
   extern __shared__ __align__(128) char ring[];
   __shared__ __align__(8) std::uint64_t barriers[kStages];
-  if (threadIdx.x != 0) return;
-  for (int stage = 0; stage < kStages; ++stage) init_barrier(shared_address(&barriers[stage]));
+  __shared__ Move units[2 * kWarp];  // those of this round and, still to be stored, of the last
+  const int lane = static_cast<int>(threadIdx.x);
+  const int ctas = static_cast<int>(gridDim.x);
+  const int mine = (count - static_cast<int>(blockIdx.x) + ctas - 1) / ctas;
+  if (lane < kStages) init_barrier(shared_address(&barriers[lane]));
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-  const auto slot = [&](int unit) { return shared_address(ring + unit % kStages * kKernelUnit); };
-  const auto barrier = [&](int unit) { return shared_address(&barriers[unit % kStages]); };
-  const auto move = [&](int unit) { return moves[blockIdx.x + unit * gridDim.x]; };
-  const int left = count - static_cast<int>(blockIdx.x);
-  const int units =
-      left > 0 ? (left + static_cast<int>(gridDim.x) - 1) / static_cast<int>(gridDim.x) : 0;
-  for (int turn = 0; turn < units + kAhead; ++turn) {
-    if (turn < units) {
-      if (turn >= kStages) {  // the slot's last store, the second to last one, has been read
-        asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kStages - 1 - kAhead) : "memory");
+  for (int round = 0; round < mine + kAhead; round += kWarp) {
+    if (const int unit = round + lane; unit < mine) {
+      units[unit % (2 * kWarp)] = moves[static_cast<int>(blockIdx.x) + unit * ctas];
+    }
+    __syncwarp();
+    for (int turn = round; lane == 0 && turn < min(round + kWarp, mine + kAhead); ++turn) {
+      const int unit = turn - kAhead;  // to be stored; `turn` itself is the one to be loaded
+      if (turn < mine) {
+        if (turn >= kStages) {  // the slot's last store, the second to last one, has been read
+          asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kStages - 1 - kAhead) : "memory");
+        }
+        load_unit(shared_address(ring + turn % kStages * kKernelUnit),
+                  shared_address(&barriers[turn % kStages]), units[turn % (2 * kWarp)]);
       }
-      load_unit(slot(turn), barrier(turn), move(turn));
+      if (unit >= 0) {
+        wait_loaded(shared_address(&barriers[unit % kStages]),
+                    static_cast<unsigned>(unit / kStages % 2));
+        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+        store_unit(shared_address(ring + unit % kStages * kKernelUnit), units[unit % (2 * kWarp)]);
+      }
     }
-    if (const int unit = turn - kAhead; unit >= 0) {
-      wait_loaded(barrier(unit), static_cast<unsigned>(unit / kStages % 2));
-      asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-      store_unit(slot(unit), move(unit));
-    }
+    __syncwarp();
   }
   asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
 }
@@ -125,17 +134,19 @@ __global__ void copy_by_bulk(const Move*, int) {}
 
 }  // namespace
 
+// Launched by the call that returns its own error: the last error of the thread may be an earlier
+// "not ready", which is none.
 cudaError_t launch_register_copy(const Move* moves, int count, int ctas, cudaStream_t stream) {
-  copy_by_registers<<<ctas, kThreads, 0, stream>>>(moves, count);
-  return cudaGetLastError();
+  void* arguments[] = {&moves, &count};
+  return cudaLaunchKernel(copy_by_registers, ctas, kThreads, arguments, 0, stream);
 }
 
 cudaError_t launch_bulk_copy(const Move* moves, int count, int ctas, cudaStream_t stream) {
   const cudaError_t allowed =
       cudaFuncSetAttribute(copy_by_bulk, cudaFuncAttributeMaxDynamicSharedMemorySize, kRingBytes);
   if (allowed != cudaSuccess) return allowed;
-  copy_by_bulk<<<ctas, kWarp, kRingBytes, stream>>>(moves, count);
-  return cudaGetLastError();
+  void* arguments[] = {&moves, &count};
+  return cudaLaunchKernel(copy_by_bulk, ctas, kWarp, arguments, kRingBytes, stream);
 }
 
 }  // namespace lamps::swap
