@@ -52,7 +52,9 @@ void Mover::stop() {
   if (thread_.joinable()) thread_.join();
 }
 
-void Mover::validate(const Order& order) const {
+void Mover::validate(const Job& job) const {
+  const Order& order = job.order;
+  require_in_range("deadline", job.deadline, -kForever, kForever);  // not NaN, which has no order
   require_in_range("job", static_cast<double>(order.job), 1, 0x1p53);
   if (order.blocks.empty() || order.blocks.size() != order.slots.size()) {
     throw InvalidOption("job of " + std::to_string(order.blocks.size()) + " blocks and " +
@@ -82,7 +84,7 @@ void Mover::validate(const Order& order) const {
 }
 
 void Mover::submit(Job job) {
-  validate(job.order);
+  validate(job);
   const Seconds now = clock_();
   const std::lock_guard lock(mutex_);
   const JobId id = job.order.job;

@@ -60,7 +60,7 @@ class Mover {
 
   // Blocks and rows of the order belong to the mover until its completion of stage kFinished, or
   // blocks of a store until kSourceFree; cancelling does not change that. Throws InvalidOption for
-  // a job, block, slot or extent out of range, UnknownHandle for a job that is under way.
+  // a job, deadline, block, slot or extent out of range, UnknownHandle for a job that is under way.
   void submit(Job job);
   // The job will end as kCancelled unless it is all but over. False if it has ended.
   bool cancel(JobId job);
@@ -84,7 +84,7 @@ class Mover {
     bool source_free = false;
   };
 
-  void validate(const Order& order) const;
+  void validate(const Job& job) const;
   // The thread (mover_thread.cc).
   void run();
   bool take_requests(bool progress);

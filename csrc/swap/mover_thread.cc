@@ -173,7 +173,10 @@ void Mover::tell(const Transfer& transfer, Stage stage) {
   const std::lock_guard lock(mutex_);
   completions_.push_back(completion);
   something_completed_.store(true, std::memory_order_release);
-  if (stage == Stage::kFinished) open_.erase(completion.job);
+  if (stage == Stage::kFinished) {
+    open_.erase(completion.job);
+    std::erase(to_cancel_, completion.job);  // too late, and the number may be used again
+  }
   if (open_.empty()) idle_.notify_all();
 }
 

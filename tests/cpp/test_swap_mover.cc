@@ -184,6 +184,10 @@ TEST(Mover, RefusesOrdersThatDoNotFit) {
                              Piece{{0, 1}, 0}, Piece{{0, 1}, -1}, Piece{{most, most}, 1}}) {
     EXPECT_FALSE(refused(order({1}, {0}, {piece})).empty());
   }
+  EXPECT_FALSE(error_of<InvalidOption>([&] {
+                 mover->submit({.order = order({1}, {0}, {{{0, 1}, 1}}),
+                                .deadline = std::numeric_limits<double>::quiet_NaN()});
+               }).empty());
   Order unnamed = order({1}, {0}, {{{0, 1}, 1}});
   unnamed.job = kNoJob;
   EXPECT_EQ(refused(unnamed), "job = 0: expected a number in [1, 9007199254740992]");
