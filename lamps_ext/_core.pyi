@@ -13,15 +13,17 @@ import typing
 __all__: list[str] = [
     "ADMITTED",
     "ARRIVE",
-    "COPY",
     "CostParameters",
+    "DeviceError",
     "Engine",
     "FINISHED",
+    "HostTier",
     "InvalidOption",
     "InvariantViolation",
-    "LOADED",
     "LampsError",
+    "Mover",
     "Options",
+    "OutOfHostMemory",
     "PREEMPTED",
     "PRESSURE",
     "PolicyCore",
@@ -29,7 +31,6 @@ __all__: list[str] = [
     "ReadyQueue",
     "SKIPPED",
     "STEP",
-    "SWAPPED_OUT",
     "SimEngine",
     "SimHistogram",
     "SimLoad",
@@ -38,10 +39,14 @@ __all__: list[str] = [
     "Simulation",
     "UnknownHandle",
     "build_info",
+    "calibrate_cuda",
+    "match_blocks",
+    "plan_moves",
     "policy_names",
     "sim_loads",
     "sim_routers",
     "sim_schedulers",
+    "why_no_cuda",
 ]
 
 class LampsError(RuntimeError):
@@ -148,7 +153,7 @@ class Options:
 
 class Engine:
     """
-    What the engine is: KV capacity, block size, longest context, tokens per step, host tier.
+    What the engine is: KV capacity, block size, longest context, tokens per step.
     """
     def __init__(
         self,
@@ -157,14 +162,11 @@ class Engine:
         block_tokens: typing.SupportsInt | typing.SupportsIndex,
         max_context: typing.SupportsInt | typing.SupportsIndex,
         step_tokens: typing.SupportsInt | typing.SupportsIndex,
-        host_tokens: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> None: ...
     @property
     def block_tokens(self) -> int: ...
     @property
     def capacity_tokens(self) -> int: ...
-    @property
-    def host_tokens(self) -> int: ...
     @property
     def max_context(self) -> int: ...
     @property
@@ -226,7 +228,7 @@ class PolicyCore:
         events: list,
     ) -> tuple:
         """
-        Applies the events since the last step, then plans this one. Returns (admit, release, forget, run_order, swap_out, drop_host, prefetch), lists of handles.
+        Applies the events since the last step, then plans this one. Returns (admit, release, forget, run_order), lists of handles.
         """
     def check_invariants(self) -> None: ...
     def keeps(self) -> bool:
@@ -271,14 +273,12 @@ class SimEngine:
         per_prefill: typing.SupportsFloat | typing.SupportsIndex,
         per_decode: typing.SupportsFloat | typing.SupportsIndex,
         per_context: typing.SupportsFloat | typing.SupportsIndex = 0.0,
-        per_prefill_context: typing.SupportsFloat | typing.SupportsIndex = 0.0,
         idle_step: typing.SupportsFloat | typing.SupportsIndex = 0.001,
         prefix_caching: bool = True,
         ahead: bool = False,
         host_tokens: typing.SupportsInt | typing.SupportsIndex = 0,
         host_bytes_per_s: typing.SupportsFloat | typing.SupportsIndex = 0.0,
         kv_bytes_per_token: typing.SupportsInt | typing.SupportsIndex = 0,
-        host: str = "offload",
     ) -> None: ...
 
 class SimSessions:
@@ -292,7 +292,6 @@ class SimSessions:
         output_tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
         call_seconds: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
         arrival: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
-        kept_tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32] | None = None,
         tool: typing.Annotated[numpy.typing.ArrayLike, numpy.int32] | None = None,
         tool_hints: bool = False,
         hint_output: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
@@ -393,9 +392,153 @@ class Simulation:
         Runs to the end, or until progress(now, sessions_ended, sessions) returns False; it is called every so many steps. Once per object.
         """
 
+class OutOfHostMemory(LampsError):
+    pass
+
+class DeviceError(LampsError):
+    pass
+
+class HostTier:
+    """
+    Which sessions have KV in host memory, and where: the scheduler's side.
+    """
+    def __init__(self, rows: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        `rows`: blocks that fit into host memory.
+        """
+    def check_invariants(self) -> None: ...
+    def drop(self, session: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def finished(self, job: typing.SupportsInt | typing.SupportsIndex, outcome: str) -> None:
+        """
+        All movers have finished; the worst outcome.
+        """
+    def jobs(self, session: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Jobs of the session under way.
+        """
+    def load(
+        self,
+        session: typing.SupportsInt | typing.SupportsIndex,
+        first: typing.SupportsInt | typing.SupportsIndex,
+        blocks: numpy.ndarray[typing.Any, numpy.dtype[typing.Any]],
+    ) -> tuple:
+        """
+        An order to copy rows from `first` on into blocks.
+        """
+    def rows(self, session: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Complete rows of the session.
+        """
+    def slots(
+        self,
+        session: typing.SupportsInt | typing.SupportsIndex,
+        first: typing.SupportsInt | typing.SupportsIndex,
+        rows: typing.SupportsInt | typing.SupportsIndex,
+    ) -> numpy.typing.NDArray[numpy.int32]:
+        """
+        For match_blocks().
+        """
+    def store(
+        self,
+        session: typing.SupportsInt | typing.SupportsIndex,
+        blocks: numpy.ndarray[typing.Any, numpy.dtype[typing.Any]],
+    ) -> typing.Any:
+        """
+        An order to copy blocks behind what the session has here; None if they do not fit.
+        """
+    def take_evicted(self) -> list[int]:
+        """
+        Sessions that lost their rows to others since the last call.
+        """
+    def touch(self, session: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def free_rows(self) -> int: ...
+
+class Mover:
+    """
+    Copies KV blocks on a thread of its own: the worker's side.
+    """
+    def __init__(
+        self,
+        regions: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+        blocks: typing.SupportsInt | typing.SupportsIndex,
+        host_rows: typing.SupportsInt | typing.SupportsIndex,
+        *,
+        checksums: bool = False,
+        threads: typing.SupportsInt | typing.SupportsIndex = 1,
+        cuda_device: typing.SupportsInt | typing.SupportsIndex | None = None,
+        calibration: dict = {},
+    ) -> None:
+        """
+        `regions`: an int64 table of (address, stride, page bytes), one page of every block in each. `threads` are for the CPU, used where `cuda_device` is None.
+        """
+    def cancel(self, job: typing.SupportsInt | typing.SupportsIndex) -> bool:
+        """
+        The job ends as cancelled; False if it has ended. Its blocks stay in use until then.
+        """
+    def poll(self) -> list:
+        """
+        What has happened since the last call, as (job, finished, outcome, bytes, seconds copying, seconds since submit). Not finished: the blocks of a store are free already.
+        """
+    def stop(self) -> None:
+        """
+        Cancels all jobs and waits for copies in flight.
+        """
+    def submit(
+        self,
+        order: tuple,
+        *,
+        priority: typing.SupportsInt | typing.SupportsIndex = 0,
+        deadline: typing.SupportsFloat | typing.SupportsIndex = ...,
+        after_stream: typing.SupportsInt | typing.SupportsIndex | None = None,
+    ) -> None:
+        """
+        Higher priority first, then earlier deadline. `after_stream`: handle of the CUDA stream whose work so far must be over. Returns at once.
+        """
+    def wait_idle(self, timeout: typing.SupportsFloat | typing.SupportsIndex) -> bool:
+        """
+        Whether no job is left, within seconds.
+        """
+    @property
+    def host_address(self) -> int: ...
+    @property
+    def row_bytes(self) -> int: ...
+
 def build_info() -> dict:
     """
     How this module was built: version, build_type, cuda (nvcc's version, or empty).
+    """
+
+def calibrate_cuda(
+    device: typing.SupportsInt | typing.SupportsIndex,
+    scratch: typing.SupportsInt | typing.SupportsIndex,
+    scratch_bytes: typing.SupportsInt | typing.SupportsIndex,
+) -> dict:
+    """
+    What to give a Mover as `calibration` on this device. `scratch`: device memory that nobody uses, overwritten; 16 MiB are enough. Takes about a second.
+    """
+
+def match_blocks(
+    slots: numpy.ndarray[typing.Any, numpy.dtype[typing.Any]],
+    blocks: numpy.ndarray[typing.Any, numpy.dtype[typing.Any]],
+) -> numpy.typing.NDArray[numpy.int32]:
+    """
+    The blocks in the order that makes loading these slots the fewest copies.
+    """
+
+def plan_moves(
+    regions: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+    blocks_there: typing.SupportsInt | typing.SupportsIndex,
+    blocks: numpy.ndarray[typing.Any, numpy.dtype[typing.Any]],
+    slots: numpy.ndarray[typing.Any, numpy.dtype[typing.Any]],
+    host: typing.SupportsInt | typing.SupportsIndex,
+    host_rows: typing.SupportsInt | typing.SupportsIndex,
+    direction: str,
+) -> tuple:
+    """
+    (sources, targets, bytes) of the copies between blocks and the slots of an extent.
     """
 
 def policy_names() -> list:
@@ -406,15 +549,16 @@ def policy_names() -> list:
 def sim_loads() -> typing.Any: ...
 def sim_routers() -> typing.Any: ...
 def sim_schedulers() -> typing.Any: ...
+def why_no_cuda() -> str:
+    """
+    Empty if there is a CUDA device to use.
+    """
 
 ADMITTED: int = 1
 ARRIVE: int = 0
-COPY: int = 10
 FINISHED: int = 3
-LOADED: int = 9
 PREEMPTED: int = 2
 PRESSURE: int = 6
 RELEASED: int = 4
 SKIPPED: int = 7
 STEP: int = 5
-SWAPPED_OUT: int = 8
