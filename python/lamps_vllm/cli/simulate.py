@@ -229,7 +229,7 @@ def _find(cases: Sequence[Case], limits: Limits, workers: int | None) -> None:
 
 def _show(outcomes: Sequence[Outcome], title: str) -> None:
     """The summary, ratios where there is one load, and what is doubtful."""
-    out.print(summary_table(outcomes, title))
+    out.print(summary_table(outcomes, title, out.width))
     loads = list(dict.fromkeys(outcome.load for outcome in outcomes))
     policies = list(dict.fromkeys(outcome.policy for outcome in outcomes))
     if len(loads) == 1 and len(policies) > 1:

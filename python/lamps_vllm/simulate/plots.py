@@ -41,8 +41,8 @@ def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     with matplotlib.rc_context(STYLE):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    return re.sub(r"^.*?(?=<svg)", "", text, count=1, flags=re.DOTALL)
+    text = re.sub(r"^.*?(?=<svg)", "", buffer.getvalue(), count=1, flags=re.DOTALL)
+    return re.sub(r"<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
 
 
 def _axes(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
@@ -220,7 +220,8 @@ def _recomputed_after_calls(outcome: Outcome) -> float:
 def sections(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
     """(heading, SVG) of everything there is to show."""
     policies = list(dict.fromkeys(outcome.policy for outcome in outcomes))
-    loads = list(dict.fromkeys(outcome.load for outcome in outcomes))
+    values = {outcome.load: outcome.load_value for outcome in outcomes}
+    loads = sorted(values, key=values.__getitem__)
     shown: list[tuple[str, str]] = []
     if len(loads) > 1:
         shown.append(("Against load", load_curves(outcomes, policies)))

@@ -43,7 +43,7 @@ def page(
     notes: Sequence[str],
 ) -> str:
     """The page; `sections` are headings with SVG text."""
-    heads = ["load", "policy", *(column.title.replace("-\n", "") for column in COLUMNS)]
+    heads = ["load", "policy", *(column.title.strip() for column in COLUMNS)]
     rows = [
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
         for row in summary_rows(outcomes)

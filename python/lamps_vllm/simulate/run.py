@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import lamps_ext
 from lamps_vllm.replay.workload import Workload
-from lamps_vllm.simulate.case import Case, LoadKind
+from lamps_vllm.simulate.case import Case, LoadKind, SimulationError
 from lamps_vllm.simulate.outcome import Outcome, outcome_of
 from lamps_vllm.workloads.transform import fit_context, with_poisson_arrivals
 
@@ -125,6 +125,24 @@ def _load(case: Case) -> lamps_ext.SimLoad:
     return lamps_ext.SimLoad("given")
 
 
+def _simulation(case: Case, table: Table) -> lamps_ext.Simulation:
+    try:
+        return lamps_ext.Simulation(
+            case.engine(),
+            _sessions(table, case),
+            _load(case),
+            case.options(),
+            scheduler=case.arm.scheduler,
+            engines=case.engines,
+            router=case.router,
+            record_turns=len(table.prompt_tokens) <= MOST_RECORDED_TURNS,
+            sample_seconds=_sample_seconds(table) if case.detail else 0.0,
+            record_decisions=case.detail,
+        )
+    except lamps_ext.InvalidOption as error:
+        raise SimulationError(str(error)) from error
+
+
 def run_case(case: Case, progress: Progress = lambda share: True) -> Outcome:
     """Simulates one case to the end. Deterministic, but for the seconds it takes.
 
@@ -132,18 +150,7 @@ def run_case(case: Case, progress: Progress = lambda share: True) -> Outcome:
     """
     workload, cut = workload_of(case)
     table = table_of(workload)
-    simulation = lamps_ext.Simulation(
-        case.engine(),
-        _sessions(table, case),
-        _load(case),
-        case.options(),
-        scheduler=case.arm.scheduler,
-        engines=case.engines,
-        router=case.router,
-        record_turns=len(table.prompt_tokens) <= MOST_RECORDED_TURNS,
-        sample_seconds=_sample_seconds(table) if case.detail else 0.0,
-        record_decisions=case.detail,
-    )
+    simulation = _simulation(case, table)
     started = time.perf_counter()
     result = simulation.run(
         progress=lambda now, ended, total: progress(ended / max(total, 1)),

@@ -22,23 +22,27 @@ class Column:
     title: str
     read: Callable[[Outcome], float | None]
     unit: str = "s"
+    wide: bool = False  # left out where the terminal is narrow
 
 
 COLUMNS = (
     Column("session\nmean", lambda o: o.metrics.session_mean),
-    Column("median", lambda o: o.metrics.session_median),
-    Column("p99", lambda o: o.metrics.session_p99),
-    Column("TTFT\nmedian", lambda o: o.more.ttft_median),
+    Column("\nmedian", lambda o: o.metrics.session_median),
+    Column("\np99", lambda o: o.metrics.session_p99),
+    Column("TTFT\nmedian", lambda o: o.more.ttft_median, wide=True),
     Column("TTFT\np99", lambda o: o.more.ttft_p99),
-    Column("first turn\nTTFT p99", lambda o: o.metrics.first_ttft_p99),
-    Column("after tool\nTTFT mean", lambda o: o.metrics.tool_ttft_mean),
-    Column("hits after\ntool", lambda o: o.metrics.hit_share, "%"),
-    Column("output\ntok/s", lambda o: o.metrics.output_tokens_per_s, "/s"),
-    Column("steady\ntok/s", lambda o: o.more.steady_tokens_per_s, "/s"),
-    Column("tok/s with\nTTFT<30s", lambda o: o.more.goodput_30s, "/s"),
-    Column("preemp-\ntions", lambda o: o.more.preemptions, ""),
-    Column("unfinished", lambda o: o.metrics.failed, ""),
+    Column("1st TTFT\np99", lambda o: o.metrics.first_ttft_p99, wide=True),
+    Column("tool TTFT\nmean", lambda o: o.metrics.tool_ttft_mean),
+    Column("hits\n", lambda o: o.metrics.hit_share, "%"),
+    Column("tok/s\n", lambda o: o.metrics.output_tokens_per_s, "/s"),
+    Column("tok/s\nsteady", lambda o: o.more.steady_tokens_per_s, "/s", wide=True),
+    Column("tok/s\nin 30 s", lambda o: o.more.goodput_30s, "/s", wide=True),
+    Column("preempted\n", lambda o: o.more.preemptions, "", wide=True),
+    Column("failed\n", lambda o: o.metrics.failed, "", wide=True),
 )
+
+
+WIDE = 150  # columns of a terminal that takes the whole table
 
 
 def shown(value: float | None, unit: str) -> str:
@@ -67,23 +71,26 @@ def _cell(values: list[float | None], unit: str) -> str:
     return "-" if known is None else shown(known.median, unit)
 
 
-def summary_rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
-    """One row per load and policy: load, policy, medians over seeds of COLUMNS."""
+def summary_rows(
+    outcomes: Sequence[Outcome], columns: Sequence[Column] = COLUMNS
+) -> list[list[str]]:
+    """One row per load and policy: load, policy, medians over seeds of the columns."""
     return [
-        [load, policy, *(_cell([column.read(o) for o in group], column.unit) for column in COLUMNS)]
+        [load, policy, *(_cell([column.read(o) for o in group], column.unit) for column in columns)]
         for (load, policy), group in grouped(outcomes).items()
     ]
 
 
-def summary_table(outcomes: Sequence[Outcome], title: str) -> Table:
+def summary_table(outcomes: Sequence[Outcome], title: str, width: int = WIDE) -> Table:
     """Times in seconds; sessions without their tools' time; medians over seeds."""
-    table = Table(title=title, title_justify="left", caption_justify="left")
-    table.add_column("load")
+    columns = [column for column in COLUMNS if width >= WIDE or not column.wide]
+    table = Table(title=title, title_justify="left")
+    table.add_column("load", no_wrap=True)
     table.add_column("policy", overflow="fold")
-    for column in COLUMNS:
-        table.add_column(column.title, justify="right")
+    for column in columns:
+        table.add_column(column.title, justify="right", no_wrap=True)
     before = ""
-    for load, *cells in summary_rows(outcomes):
+    for load, *cells in summary_rows(outcomes, columns):
         if before and load != before:
             table.add_section()
         table.add_row(load if load != before else "", *cells)
