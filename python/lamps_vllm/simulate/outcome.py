@@ -20,7 +20,21 @@ CDF_POINTS = 200
 TIMELINE_SESSIONS = 40
 TIMELINE_TURNS = 60
 SERIES_POINTS = 600
+# Regimes of pauses by their upper ends, seconds: what is decided in one is little use in another.
+PAUSES = {"short": 1.0, "seconds": 60.0, "minutes": float("inf")}
 SERIES = ("running_tokens", "held_tokens", "cached_tokens", "empty_tokens", "host_tokens")
+
+
+class AfterPause(BaseModel):
+    """Turns that follow a pause of one regime. Seconds, shares."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    turns: int
+    ttft_mean: float
+    ttft_median: float
+    ttft_p99: float
+    hit_share: float
 
 
 class SimFigures(BaseModel):
@@ -29,6 +43,8 @@ class SimFigures(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     turns: int
+    latency_mean: float | None  # of sessions with their tools' time
+    latency_p99: float | None
     ttft_median: float | None  # of every turn
     ttft_p99: float | None
     ttft_max: float | None
@@ -47,6 +63,7 @@ class SimFigures(BaseModel):
     held_share: float  # sessions in a call whose KV is kept
     steps: int
     wall_seconds: float  # real time the simulation took
+    after_pauses: dict[str, AfterPause]  # by regime, see PAUSES
     cut_sessions: int  # dropped or ended early: more context than the engine takes
     complete: bool
 
@@ -184,16 +201,43 @@ def _worst_per_session(turns: Columns, ttft: NDArray[np.float64]) -> NDArray[np.
     return worst
 
 
+def _after_pauses(table: Table, turns: Columns, ended: Columns) -> dict[str, AfterPause]:
+    """Turns after the first by the length of the pause before them."""
+    ttft = turns["first_token"] - turns["sent"]
+    later = np.flatnonzero((turns["segment"] > 0) & np.isfinite(ttft))
+    rows = table.first_segment[ended["template"][turns["session"][later]]]
+    pause = table.call_seconds[rows + turns["segment"][later] - 1]
+    found: dict[str, AfterPause] = {}
+    low = -1.0
+    for name, high in PAUSES.items():
+        chosen = later[(pause > low) & (pause <= high)]
+        low = high
+        if not len(chosen):
+            continue
+        cached = turns["cached_tokens"][chosen] + turns["loaded_tokens"][chosen]
+        found[name] = AfterPause(
+            turns=len(chosen),
+            ttft_mean=float(ttft[chosen].mean()),
+            ttft_median=float(np.median(ttft[chosen])),
+            ttft_p99=float(np.quantile(ttft[chosen], 0.99)),
+            hit_share=float(cached.sum() / turns["prompt_tokens"][chosen].sum()),
+        )
+    return found
+
+
 def _sim_figures(
-    result: lamps_ext.SimResult, turns: Columns | None, wall: float, engines: int, cut: int
+    case: Case, table: Table, result: lamps_ext.SimResult, wall: float, cut: int
 ) -> SimFigures:
-    counters = result.counters
+    counters, turns = result.counters, result.turns or None
+    latency = result.histograms["session_s"]
     token_seconds = sum(
         counters[f"{state}_token_s"] for state in ("running", "held", "cached", "empty")
     )
     steady, goodput, ttft, worst = None, None, np.zeros(0), np.zeros(0)
+    after_pauses: dict[str, AfterPause] = {}
     if turns is not None:
         steady, goodput = _steady(result, turns)
+        after_pauses = _after_pauses(table, turns, result.sessions)
         ttft = turns["first_token"] - turns["sent"]
         worst = _worst_per_session(turns, ttft)
         ttft = ttft[np.isfinite(ttft)]
@@ -203,6 +247,8 @@ def _sim_figures(
 
     return SimFigures(
         turns=int(counters["turns"]),
+        latency_mean=latency.mean if latency.count else None,
+        latency_p99=latency.quantile(0.99) if latency.count else None,
         ttft_median=quantile(ttft, 0.5),
         ttft_p99=quantile(ttft, 0.99),
         ttft_max=quantile(ttft, 1.0),
@@ -216,10 +262,11 @@ def _sim_figures(
                 "stored_tokens", "prefill_tokens", "cached_tokens", "steps",
             )
         },
-        busy_share=counters["busy_s"] / (engines * result.now) if result.now else 0.0,
+        busy_share=counters["busy_s"] / (case.engines * result.now) if result.now else 0.0,
         running_share=counters["running_token_s"] / token_seconds if token_seconds else 0.0,
         held_share=counters["held_token_s"] / token_seconds if token_seconds else 0.0,
         wall_seconds=wall,
+        after_pauses=after_pauses,
         cut_sessions=cut,
         complete=bool(result.complete),
     )  # fmt: skip
@@ -291,7 +338,7 @@ def outcome_of(
         load_value=case.load.value,
         seed=case.seed,
         metrics=figures(observed) if observed else _from_histograms(result, sessions),
-        more=_sim_figures(result, turns, wall, case.engines, cut),
+        more=_sim_figures(case, table, result, wall, cut),
         counters={name: float(value) for name, value in result.counters.items()},
         reports=list(result.reports),
         detail=_detail(table, result, observed) if case.detail and observed else None,

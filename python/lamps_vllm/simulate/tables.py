@@ -116,7 +116,7 @@ def csv_text(outcomes: Sequence[Outcome]) -> str:
             "load_value": outcome.load_value,
             "seed": outcome.seed,
             **outcome.metrics.model_dump(),
-            **outcome.more.model_dump(),
+            **outcome.more.model_dump(exclude={"after_pauses"}),
         }
         for outcome in outcomes
     ]
