@@ -60,6 +60,10 @@ def simulate(
     sessions: Annotated[
         int | None, typer.Option(help="Sessions to generate, or the first so many of the file.")
     ] = None,
+    total: Annotated[
+        int | None,
+        typer.Option(min=1, help="Closed loop: sessions in all; the source's over and over."),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs per policy and load.")] = 1,
     engines: Annotated[int, typer.Option(min=1, help="Replicas behind a router.")] = 1,
     router: Annotated[
@@ -128,6 +132,7 @@ def simulate(
             profile=profile,
             arm=split_arms("stock")[0],
             load=Load(LoadKind.GIVEN),
+            total=total,
             engines=engines,
             router=router,
             kv_tokens=kv_tokens,

@@ -123,6 +123,7 @@ class Case:
     arm: Arm
     load: Load
     seed: int = 0
+    total: int | None = None  # sessions of a closed loop; more than there are: over and over
     engines: int = 1
     router: str = "sticky"
     host_gib: float = 0.0

@@ -294,7 +294,8 @@ def _timelines(table: Table, turns: Columns, ended: Columns) -> dict[str, list[T
     bounds = np.searchsorted(turns["session"][order], np.arange(count + 1))
     for session in chosen:
         rows = order[bounds[session] : bounds[session + 1]][:TIMELINE_TURNS]
-        lines[table.session_ids[int(ended["template"][session])]] = [
+        name = table.session_ids[int(ended["template"][session])]
+        lines[f"{session}: {name}"] = [
             TimelineTurn(
                 **{
                     name: round(float(turns[name][row]), 6)
@@ -329,7 +330,7 @@ def outcome_of(
     case: Case, table: Table, result: lamps_ext.SimResult, wall: float, cut: int
 ) -> Outcome:
     """The outcome of one finished (or stopped) simulation."""
-    sessions = len(table.session_ids)
+    sessions = case.total or len(table.session_ids)
     turns = result.turns or None
     observed = _observed(result, sessions, turns) if turns is not None else None
     return Outcome(

@@ -121,11 +121,16 @@ def workload_of(case: Case) -> tuple[Workload, int]:
 
 def _load(case: Case) -> lamps_ext.SimLoad:
     if case.load.kind is LoadKind.CONCURRENCY:
-        return lamps_ext.SimLoad("closed", concurrency=int(case.load.value))
+        concurrency = int(case.load.value)
+        return lamps_ext.SimLoad("closed", concurrency=concurrency, sessions=case.total or 0)
+    if case.total is not None:
+        raise SimulationError(f"total = {case.total}: only a closed loop repeats its sessions")
     return lamps_ext.SimLoad("given")
 
 
 def _simulation(case: Case, table: Table) -> lamps_ext.Simulation:
+    rounds = (case.total or 0) / len(table.session_ids)
+    turns = len(table.prompt_tokens) * max(1.0, rounds)
     try:
         return lamps_ext.Simulation(
             case.engine(),
@@ -135,7 +140,7 @@ def _simulation(case: Case, table: Table) -> lamps_ext.Simulation:
             scheduler=case.arm.scheduler,
             engines=case.engines,
             router=case.router,
-            record_turns=len(table.prompt_tokens) <= MOST_RECORDED_TURNS,
+            record_turns=turns <= MOST_RECORDED_TURNS,
             sample_seconds=_sample_seconds(table) if case.detail else 0.0,
             record_decisions=case.detail,
         )

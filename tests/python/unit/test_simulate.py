@@ -117,6 +117,16 @@ def test_closed_loop_keeps_so_many_sessions_going():
     assert 0.0 < outcome.more.goodput_30s <= outcome.more.steady_tokens_per_s
 
 
+def test_closed_loop_repeats_its_sessions():
+    case = replace(OVERLOAD, load=Load(LoadKind.CONCURRENCY, 4), total=100, detail=False)
+    once, more = run_case(replace(case, total=None)), run_case(case)
+    assert (once.metrics.sessions, more.metrics.sessions) == (40, 100)
+    assert more.metrics.failed == 0
+    assert more.counters["output_tokens"] > 2.4 * once.counters["output_tokens"]
+    with pytest.raises(SimulationError, match="only a closed loop"):
+        run_case(replace(OVERLOAD, total=100))
+
+
 def test_predictions_reach_the_policy():
     own = run_case(replace(OVERLOAD, arm=Arm("sjf")))
     oracle = run_case(replace(OVERLOAD, arm=Arm("sjf"), prediction=Prediction(0.0)))
