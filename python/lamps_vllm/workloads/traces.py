@@ -88,11 +88,12 @@ def _input(before: TraceTurn | None, turn: TraceTurn) -> tuple[int | None, int]:
     if shared <= before.prompt - BLOCK:  # the history was rewritten
         kept = min(max(0, shared), turn.prompt - 1)
         return kept, turn.prompt - kept
-    grown = turn.prompt - before.prompt - max(1, before.out)
-    if grown >= 0:
-        return None, max(1, grown)
-    # The client left out part of the reply (reasoning): what follows the old prompt is new.
-    kept = min(before.prompt, turn.prompt - 1)
+    context = before.prompt + max(1, before.out)
+    if turn.prompt > context:
+        return None, turn.prompt - context
+    # The client left out part of the reply (reasoning), or nothing came back from the call: what
+    # follows the old prompt is new, the last token at least.
+    kept = turn.prompt - 1 if turn.prompt == context else min(before.prompt, turn.prompt - 1)
     return kept, turn.prompt - kept
 
 
