@@ -113,10 +113,16 @@ class Outcome(BaseModel):
 Columns = dict[str, NDArray[Any]]
 
 
-def _quantiles(values: NDArray[np.float64]) -> list[float]:
-    if not len(values):
+def _recorded(result: lamps_ext.SimResult) -> Columns | None:
+    """Every turn, or None where the run was too long to keep them."""
+    return result.turns if len(result.turns.get("sent", ())) else None
+
+
+def _cdf(histogram: lamps_ext.SimHistogram) -> list[float]:
+    """Values at CDF_POINTS even levels from 0 to 1; good to the bins' 2 %."""
+    if not histogram.count:
         return []
-    return np.quantile(values, np.linspace(0.0, 1.0, CDF_POINTS)).round(6).tolist()
+    return [round(histogram.quantile(level), 6) for level in np.linspace(0.0, 1.0, CDF_POINTS)]
 
 
 def _observed(result: lamps_ext.SimResult, sessions: int, turns: Columns) -> Observed:
@@ -228,7 +234,7 @@ def _after_pauses(table: Table, turns: Columns, ended: Columns) -> dict[str, Aft
 def _sim_figures(
     case: Case, table: Table, result: lamps_ext.SimResult, wall: float, cut: int
 ) -> SimFigures:
-    counters, turns = result.counters, result.turns or None
+    counters, turns = result.counters, _recorded(result)
     latency = result.histograms["session_s"]
     token_seconds = sum(
         counters[f"{state}_token_s"] for state in ("running", "held", "cached", "empty")
@@ -308,13 +314,14 @@ def _timelines(table: Table, turns: Columns, ended: Columns) -> dict[str, list[T
     return lines
 
 
-def _detail(table: Table, result: lamps_ext.SimResult, observed: Observed) -> Detail:
+def _detail(table: Table, result: lamps_ext.SimResult) -> Detail:
+    of, turns = result.histograms, _recorded(result)
     at, series, waiting = _series(result.samples)
     names = table.tool_names
     return Detail(
-        session_cdf=_quantiles(np.asarray(observed.session_times)),
-        tool_ttft_cdf=_quantiles(np.asarray(observed.tool_ttfts)),
-        first_ttft_cdf=_quantiles(np.asarray(observed.first_ttfts)),
+        session_cdf=_cdf(of["session_without_tools_s"]),
+        tool_ttft_cdf=_cdf(of["tool_ttft_s"]),
+        first_ttft_cdf=_cdf(of["first_ttft_s"]),
         at=at,
         series=series,
         waiting=waiting,
@@ -322,7 +329,7 @@ def _detail(table: Table, result: lamps_ext.SimResult, observed: Observed) -> De
             (handling, reason, names[tool] if 0 <= tool < len(names) else "-", count)
             for handling, reason, tool, count in result.decisions
         ],
-        timelines=_timelines(table, result.turns, result.sessions),
+        timelines={} if turns is None else _timelines(table, turns, result.sessions),
     )
 
 
@@ -331,7 +338,7 @@ def outcome_of(
 ) -> Outcome:
     """The outcome of one finished (or stopped) simulation."""
     sessions = case.total or len(table.session_ids)
-    turns = result.turns or None
+    turns = _recorded(result)
     observed = _observed(result, sessions, turns) if turns is not None else None
     return Outcome(
         policy=case.label,
@@ -342,5 +349,5 @@ def outcome_of(
         more=_sim_figures(case, table, result, wall, cut),
         counters={name: float(value) for name, value in result.counters.items()},
         reports=list(result.reports),
-        detail=_detail(table, result, observed) if case.detail and observed else None,
+        detail=_detail(table, result) if case.detail else None,
     )

@@ -257,5 +257,6 @@ def _at_one_load(details: dict[str, Detail], load: str) -> list[tuple[str, Any]]
     shown += [
         (f"Sessions over time, {policy}, {load}", timeline(detail))
         for policy, detail in details.items()
+        if detail.timelines
     ]
     return shown

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import threading
@@ -21,8 +22,8 @@ from lamps_vllm.simulate.run import run_case
 # (index of the case, share of it that is done)
 OnProgress = Callable[[int, float], None]
 
-BISECTION_STEPS = 7
-LOWEST_RATE = 1e-4
+MOST_TRIALS = 16  # of a capacity search
+PRECISION = 1.03  # ratio at which lowest broken and highest kept rate are close enough
 
 _reports: SimpleQueue[tuple[int, float]] | None = None  # of a worker process
 
@@ -143,36 +144,32 @@ class Capacity:
 def find_capacity(case: Case, limits: Limits, highest: float) -> Capacity:
     """Bisects the load of `case` (its kind counts, not its value) between nothing and `highest`.
 
-    Assumes that more load never helps. A rate is found to within 1 % of `highest`, a concurrency
-    exactly where `highest` is at most 128.
+    Assumes that more load never helps. What is found is within 3 % (a concurrency: or one) of the
+    load that breaks a limit, where MOST_TRIALS runs are enough.
     """
     whole = case.load.kind is LoadKind.CONCURRENCY
-    low, high = (0.0, highest)
+    low, high, middle = 0.0, float("inf"), highest
     best: Outcome | None = None
-    broken = ""
-
-    def attempt(value: float) -> bool:
-        nonlocal best, broken
-        outcome = run_case(replace(case, load=Load(case.load.kind, value)))
+    broken = "nothing up to the highest load tried"
+    for _ in range(MOST_TRIALS):
+        outcome = run_case(replace(case, load=Load(case.load.kind, middle)))
         reason = limits.broken_by(outcome)
         if reason is None:
-            best = outcome
+            low, best = middle, outcome
         else:
-            broken = reason
-        return reason is None
-
-    if attempt(highest):
-        return Capacity(case, highest, "nothing up to the highest load tried", best)
-    for _ in range(BISECTION_STEPS):
-        middle = (low + high) / 2.0
-        middle = max(1.0, round(middle)) if whole else max(LOWEST_RATE, middle)
+            high, broken = middle, reason
+        if low == highest or high < PRECISION * low:
+            break
+        middle = _between(low, high, whole)
         if middle in (low, high):
             break
-        if attempt(middle):
-            low = middle
-        else:
-            high = middle
     return Capacity(case, low, broken, best)
+
+
+def _between(low: float, high: float, whole: bool) -> float:
+    """The next load to try: halves until something is kept, then the geometric middle."""
+    middle = high / 2.0 if low == 0.0 else math.sqrt(low * high)
+    return float(max(1, round(middle))) if whole else middle
 
 
 def _find(job: tuple[Case, Limits, float]) -> Capacity:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from lamps_vllm.cli.app import app
 from lamps_vllm.pace import available_profiles, load_profile
 from lamps_vllm.replay.workload import Segment, Session, SharedPrefix, Workload, save_workload
+from lamps_vllm.simulate import run
 from lamps_vllm.simulate.case import Arm, Case, Load, LoadKind, SimulationError, split_arms
 from lamps_vllm.simulate.run import run_case, table_of
 from lamps_vllm.simulate.sweep import Limits, find_capacity, run_cases
@@ -109,6 +110,25 @@ def test_detail_is_what_plots_need():
     assert run_case(replace(OVERLOAD, detail=False)).detail is None
 
 
+def test_long_runs_keep_histograms_instead_of_turns(monkeypatch):
+    case = replace(OVERLOAD, source=Source("mix", sessions=300))
+    exact = run_case(case).metrics
+    monkeypatch.setattr(run, "MOST_RECORDED_TURNS", 10)
+    long = run_case(case)
+    assert long.detail.timelines == {}
+    assert long.detail.session_cdf
+    for name in (
+        "session_mean",
+        "session_median",
+        "session_p99",
+        "tool_ttft_mean",
+        "first_ttft_p99",
+    ):
+        assert getattr(long.metrics, name) == pytest.approx(getattr(exact, name), rel=0.05), name
+    assert long.metrics.output_tokens_per_s == pytest.approx(exact.output_tokens_per_s, rel=0.02)
+    assert (long.metrics.sessions, long.metrics.failed) == (300, 0)
+
+
 def test_closed_loop_keeps_so_many_sessions_going():
     case = replace(OVERLOAD, load=Load(LoadKind.CONCURRENCY, 4), arm=Arm("stock"))
     outcome = run_case(case)
@@ -158,13 +178,15 @@ def test_capacity_is_where_the_limit_breaks():
     found = find_capacity(case, limits, highest=4.0)
     assert 0.0 < found.load < 4.0
     assert found.outcome.metrics.session_mean <= 4.0
-    above = run_case(replace(case, load=Load(LoadKind.RATE, found.load + 0.05)))
+    above = run_case(replace(case, load=Load(LoadKind.RATE, 1.031 * found.load)))
     assert above.metrics.session_mean > 4.0
     assert "session_mean" in found.broken_above
     assert find_capacity(case, Limits(ttft_p99=1e6), highest=2.0).load == 2.0
     closed = replace(case, load=Load(LoadKind.CONCURRENCY, 1))
     by_count = find_capacity(closed, Limits(ttft_p99=1.0), highest=40)
     assert by_count.load == round(by_count.load)
+    assert find_capacity(closed, Limits(ttft_p99=1e6), highest=7).load == 7
+    assert find_capacity(closed, Limits(ttft_p99=1e-6), highest=7).load == 0
 
 
 def test_arms():
