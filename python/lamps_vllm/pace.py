@@ -4,6 +4,9 @@
 A paced engine runs real scheduling, KV management, HTTP and sampling, but every step is padded to
 the time a profile predicts for it. That hides the drift of a shared machine and lets a CPU show a
 GPU's timing. Nothing here imports vLLM; `lamps_vllm.paced` holds the worker.
+
+A profile that also says how much KV the deployment holds (`engine`) is one for `lamps simulate`;
+`origin` says where its numbers come from.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 # Below "vllm", whose handlers and level the worker process has set up.
 logger = logging.getLogger("vllm.lamps.pace")
@@ -33,6 +36,34 @@ class PaceError(ValueError):
     """The pace option names no usable profile, or a profile holds a bad value."""
 
 
+class EngineShape(BaseModel):
+    """What a simulated engine is, beside its step times. Sizes in tokens unless a name says more."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kv_tokens: int = Field(ge=16, le=1_000_000_000)
+    """KV tokens the device holds."""
+    block_tokens: int = Field(default=16, ge=1, le=4096)
+    max_context: int = Field(ge=16, le=100_000_000)
+    step_tokens: int = Field(default=8192, ge=16, le=1_000_000)
+    """Tokens a step may compute (vLLM: max_num_batched_tokens)."""
+    max_running: int = Field(default=256, ge=1, le=100_000)
+    """Requests a step may hold (vLLM: max_num_seqs)."""
+    kv_bytes_per_token: int = Field(ge=0, le=1 << 30)
+    host_bytes_per_s: float = Field(default=0.0, ge=0.0, le=1e13)
+    """Copies between device and host, each way; 0: no host tier can be simulated."""
+    asynchronous: bool = False
+    """Step k+1 is planned while step k runs (vLLM's asynchronous scheduling)."""
+    per_prefill_context_s: float = Field(default=0.0, ge=0.0, le=1e-3)
+    """Attention of long prefills: seconds per prefill token and token of context before it."""
+
+    @model_validator(mode="after")
+    def _context_fits(self) -> EngineShape:
+        if self.max_context > self.kv_tokens:
+            raise ValueError(f"max_context is larger than kv_tokens = {self.kv_tokens}")
+        return self
+
+
 class PaceProfile(BaseModel):
     """Coefficients of the modelled step time, in seconds."""
 
@@ -43,6 +74,9 @@ class PaceProfile(BaseModel):
     per_prefill_token_s: StepSeconds = 0.0001
     per_request_s: StepSeconds = 0.0003
     per_context_token_s: StepSeconds = 0.0
+    origin: dict[str, str] = {}
+    """Where each number comes from, by field."""
+    engine: EngineShape | None = None
 
     def step_seconds(self, prefill_tokens: int, requests: int, context_tokens: int) -> float:
         """Time of a step that prefills `prefill_tokens` over `requests` requests in all."""

@@ -163,6 +163,8 @@ class _Client:
     def request(self, now: float, block_size: int) -> Request:
         index = len(self.record.turns)
         segment = self.session.segments[index]
+        if segment.kept_tokens is not None:
+            del self.context[segment.kept_tokens :]
         self.context += self.rng.integers(3, VOCAB_SIZE, segment.prompt_tokens).tolist()
         self.record.turns.append(
             TurnRecord(index=index, planned=now, sent=now, prompt_tokens=len(self.context))

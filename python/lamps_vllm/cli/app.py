@@ -7,8 +7,10 @@ import typer
 
 from lamps_vllm.cli.compare import compare
 from lamps_vllm.cli.doctor import doctor
+from lamps_vllm.cli.profile import profile
 from lamps_vllm.cli.replay import replay
 from lamps_vllm.cli.serve import run_vllm, serve_arguments
+from lamps_vllm.cli.simulate import simulate
 from lamps_vllm.cli.workload import workload
 
 app = typer.Typer(
@@ -39,6 +41,8 @@ def serve(context: typer.Context) -> None:
 app.command()(workload)
 app.command()(replay)
 app.command()(compare)
+app.command()(simulate)
+app.command()(profile)
 app.command()(doctor)
 
 

@@ -60,6 +60,10 @@ class Context:
             rng.integers(FIRST_TOKEN_ID, vocab_size, size=segment.prompt_tokens).tolist()
             for segment in session.segments
         ]
+        if shared := session.shared_prefix:
+            group_rng = np.random.default_rng([*shared.group.encode()])
+            head = group_rng.integers(FIRST_TOKEN_ID, vocab_size, size=shared.tokens)
+            self._inputs[0][: shared.tokens] = head.tolist()
 
     @property
     def path(self) -> str:
@@ -72,6 +76,8 @@ class Context:
         if segment.text is not None:
             self._messages.extend(segment.text)
             return {"messages": self._messages, "max_tokens": segment.output_tokens}
+        if segment.kept_tokens is not None:
+            del self._tokens[segment.kept_tokens :]
         self._tokens.extend(self._inputs[index])
         return {
             "prompt": self._tokens,

@@ -5,12 +5,14 @@ Six augmentations (arithmetic, question answering, virtual environment, chat, im
 tools): class shares, call counts, quantiles of lengths, call times. No trace file, no text. Image
 and speech sessions alternate a tool with the user's next message, so their call times have two
 modes; a user thinks for a time that grows with the length of the message typed.
+Published twice: with every call of a session, and with the first call only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.random import Generator
@@ -28,6 +30,14 @@ THINK_CAP_S = 60.0
 WORDS_PER_TOKEN = 0.75
 
 
+class Shape(StrEnum):
+    """Which of the two published variants; `mixed` is the multi-call one without its last token."""
+
+    MIXED = "mixed"
+    MULTI = "multi"
+    SINGLE = "single"
+
+
 class MixOptions(BaseModel):
     """What to generate; every field is checked against its range."""
 
@@ -39,6 +49,19 @@ class MixOptions(BaseModel):
     max_calls: int = Field(default=4, ge=0, le=100)
     mean_output: float | None = Field(default=40.0, ge=1.0, le=100_000.0)
     max_context: int = Field(default=2048, ge=16, le=1_000_000)
+    shape: Shape = Shape.MIXED
+
+    @classmethod
+    def published(cls, shape: Shape, sessions: int, rate: float) -> MixOptions:
+        """The variant as published: times, outputs and number of calls as they are."""
+        return cls(
+            sessions=sessions,
+            rate=rate,
+            call_scale=1.0,
+            max_calls=100,
+            mean_output=None,
+            shape=shape,
+        )
 
 
 def _quantile_length(rng: Generator, quantiles: Quantiles) -> int:
@@ -74,6 +97,8 @@ class AgentClass:
     prompt: Callable[[Generator], int]
     output: Callable[[Generator, int, int], int]  # (rng, segment index, number of segments)
     session_calls: Callable[[Generator, int], list[Call]]  # (rng, number of calls)
+    single_last: Quantiles  # output after the only call of the single-call variant
+    ends_on_call: bool = False  # the multi-call variant ends on a call; one token follows
 
 
 def _staged(first: Quantiles, middle: Quantiles, last: Quantiles) -> Callable[..., int]:
@@ -157,27 +182,36 @@ CLASSES = (
         "Math", 98, {1: 29, 2: 10, 3: 10, 4: 49}, _prompt_normal(405, 18),
         _staged((33, 39, 137, 270, 518), (20, 50, 84, 201, 456), (13, 17, 46, 163, 1353)),
         _tool_calls((8e-5, 5e-5), (21, 5)),
+        single_last=(13, 18, 68, 213, 1353),
     ),
     AgentClass(
         "QA", 50, {1: 9, 2: 7, 3: 7, 4: 27}, _prompt_normal(934, 7),
         _staged((18, 114, 222, 460, 714), (34, 52, 143, 259, 475), (38, 44, 121, 343, 910)),
         _tool_calls((0.709, 0.209), (57, 9)),
+        single_last=(34, 56, 174, 438, 910),
     ),
     AgentClass(
         "VE", 54, {4: 11, 5: 22, 6: 14, 7: 5, 8: 2}, _prompt_normal(1973, 0),
         lambda rng, index, count: 4,
         _environment_calls,
+        single_last=(4, 4, 4, 4, 4),
+        ends_on_call=True,
     ),
     AgentClass(
         "Chatbot", 65, CHAT_CALLS, _prompt_chat,
         _staged(REPLY, REPLY, (1, 33, 248, 599, 1164)),
         _user_turns,
+        single_last=(5, 29, 58, 302, 1164),
     ),
     AgentClass(
-        "Image", 65, RENDER_CALLS, _prompt_chat, _reply_then_remark, _tool_then_user(11.54, 0.93)
+        "Image", 65, RENDER_CALLS, _prompt_chat, _reply_then_remark, _tool_then_user(11.54, 0.93),
+        single_last=(7, 7, 7, 7, 7),
+        ends_on_call=True,
     ),
     AgentClass(
-        "TTS", 65, RENDER_CALLS, _prompt_chat, _reply_then_remark, _tool_then_user(6.06, 2.66)
+        "TTS", 65, RENDER_CALLS, _prompt_chat, _reply_then_remark, _tool_then_user(6.06, 2.66),
+        single_last=(7, 7, 7, 7, 7),
+        ends_on_call=True,
     ),
 )  # fmt: skip
 
@@ -192,18 +226,19 @@ class Draft:
     calls: list[Call]
 
 
-def _draw_session(rng: Generator, max_calls: int) -> Draft:
+def _draw_session(rng: Generator, options: MixOptions) -> Draft:
     weights = np.asarray([agent.weight for agent in CLASSES], dtype=float)
     agent = CLASSES[rng.choice(len(CLASSES), p=weights / weights.sum())]
     counts = np.asarray(list(agent.call_counts.values()), dtype=float)
     calls = int(rng.choice(list(agent.call_counts), p=counts / counts.sum()))
-    calls = min(calls, max_calls)
-    return Draft(
-        agent=agent,
-        prompt=agent.prompt(rng),
-        outputs=[max(1, agent.output(rng, index, calls + 1)) for index in range(calls + 1)],
-        calls=agent.session_calls(rng, calls),
-    )
+    calls = min(calls, 1 if options.shape is Shape.SINGLE else options.max_calls)
+    prompt = agent.prompt(rng)
+    outputs = [max(1, agent.output(rng, index, calls + 1)) for index in range(calls + 1)]
+    if options.shape is Shape.SINGLE:
+        outputs[-1] = _quantile_length(rng, agent.single_last)
+    elif options.shape is Shape.MULTI and agent.ends_on_call:
+        outputs[-1] = 1
+    return Draft(agent, prompt, outputs, agent.session_calls(rng, calls))
 
 
 def _fit(draft: Draft, output_scale: float, options: MixOptions) -> list[Segment]:
@@ -238,7 +273,7 @@ def generate_mix(rng: Generator, options: MixOptions) -> Workload:
     call scale. Outputs are multiplied by one factor that brings their mean to `mean_output`.
     """
     arrival_rng, session_rng = rng.spawn(2)
-    drafts = [_draw_session(session_rng, options.max_calls) for _ in range(options.sessions)]
+    drafts = [_draw_session(session_rng, options) for _ in range(options.sessions)]
     arrivals = np.cumsum(arrival_rng.exponential(1.0 / options.rate, size=options.sessions))
     raw_mean = float(np.mean([output for draft in drafts for output in draft.outputs]))
     scale = options.mean_output / raw_mean if options.mean_output else 1.0

@@ -7,9 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from lamps_vllm.replay.records import ReplayResult, SessionRecord, TurnRecord
+
+Values = Sequence[float] | NDArray[np.float64]
 
 
 class RunMetrics(BaseModel):
@@ -64,12 +67,12 @@ FIGURES = (
 )
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None
+def _mean(values: Values) -> float | None:
+    return float(np.mean(values)) if len(values) else None
 
 
-def _percentile(values: Sequence[float], percent: float) -> float | None:
-    return float(np.percentile(values, percent)) if values else None
+def _percentile(values: Values, percent: float) -> float | None:
+    return float(np.percentile(values, percent)) if len(values) else None
 
 
 def _ttfts(turns: Iterable[TurnRecord]) -> list[float]:
@@ -88,32 +91,60 @@ def session_times(sessions: Iterable[SessionRecord]) -> list[float]:
     return [session.server_seconds for session in sessions if session.server_seconds is not None]
 
 
-def measure(result: ReplayResult) -> RunMetrics:
-    """All figures of one replay."""
-    turns = [turn for session in result.sessions for turn in session.turns]
-    first = _ttfts(turn for turn in turns if turn.index == 0)
-    returning = [turn for turn in turns if turn.index > 0]
-    after_tool = _ttfts(returning)
-    times = session_times(result.sessions)
-    ends = [turn.end for turn in turns if turn.end is not None]
-    makespan = max(ends) - min(session.arrival for session in result.sessions) if ends else None
-    tokens = sum(turn.output_tokens for turn in turns)
+class Observed(NamedTuple):
+    """What the figures of a run are made of; times in seconds, one value per session or turn."""
+
+    sessions: int
+    failed: int
+    session_times: Values  # without tools; finished sessions
+    first_ttfts: Values
+    tool_ttfts: Values
+    hit_share: float | None
+    output_tokens: int
+    makespan: float | None
+    send_lags: Values
+
+
+def figures(observed: Observed) -> RunMetrics:
+    """All figures of one run."""
+    times, first, after_tool = observed.session_times, observed.first_ttfts, observed.tool_ttfts
+    makespan = observed.makespan
     return RunMetrics(
-        sessions=len(result.sessions),
-        failed=sum(session.error is not None for session in result.sessions),
+        sessions=observed.sessions,
+        failed=observed.failed,
         session_mean=_mean(times),
         session_median=_percentile(times, 50),
         session_p90=_percentile(times, 90),
         session_p99=_percentile(times, 99),
-        session_max=max(times, default=None),
+        session_max=float(np.max(times)) if len(times) else None,
         first_ttft_mean=_mean(first),
         first_ttft_p99=_percentile(first, 99),
         tool_ttft_mean=_mean(after_tool),
         tool_ttft_p99=_percentile(after_tool, 99),
-        hit_share=_hit_share(returning),
-        output_tokens_per_s=tokens / makespan if makespan else None,
+        hit_share=observed.hit_share,
+        output_tokens_per_s=observed.output_tokens / makespan if makespan else None,
         makespan=makespan,
-        send_lag_p99=_percentile([turn.send_lag for turn in turns], 99),
+        send_lag_p99=_percentile(observed.send_lags, 99),
+    )
+
+
+def measure(result: ReplayResult) -> RunMetrics:
+    """All figures of one replay."""
+    turns = [turn for session in result.sessions for turn in session.turns]
+    returning = [turn for turn in turns if turn.index > 0]
+    ends = [turn.end for turn in turns if turn.end is not None]
+    return figures(
+        Observed(
+            sessions=len(result.sessions),
+            failed=sum(session.error is not None for session in result.sessions),
+            session_times=session_times(result.sessions),
+            first_ttfts=_ttfts(turn for turn in turns if turn.index == 0),
+            tool_ttfts=_ttfts(returning),
+            hit_share=_hit_share(returning),
+            output_tokens=sum(turn.output_tokens for turn in turns),
+            makespan=max(ends) - min(each.arrival for each in result.sessions) if ends else None,
+            send_lags=[turn.send_lag for turn in turns],
+        )
     )
 
 

@@ -16,12 +16,14 @@ from lamps_vllm.replay.records import ReplayResult
 # A client later than this distorts what it measures.
 SEND_LAG_LIMIT_S = 0.020
 
+NOT_MEASURED = "-"
+
 RunsByArm = Mapping[str, Mapping[int, RunMetrics]]
 
 
 def _number(figure: Figure, value: float | None) -> str:
     if value is None:
-        return "-"
+        return NOT_MEASURED
     if figure.unit == "%":
         return f"{100.0 * value:.1f} %"
     if figure.unit == "s":
@@ -57,7 +59,7 @@ def run_warnings(metrics: RunMetrics) -> list[str]:
 
 def _ratio_cell(figure: Figure, value: Spread | None, is_ratio: bool) -> str:
     if value is None:
-        return "-"
+        return NOT_MEASURED
     if not is_ratio:
         return _number(figure, value.median)
     if value.low == value.high:
@@ -85,7 +87,8 @@ def comparison_table(runs: RunsByArm, reference: str, title: str) -> Table:
             else:
                 cell = ratios[arm][figure.field]
             cells.append(_ratio_cell(figure, cell, figure.as_ratio and arm != reference))
-        table.add_row(figure.title, *cells)
+        if any(cell != NOT_MEASURED for cell in cells):
+            table.add_row(figure.title, *cells)
     return table
 
 

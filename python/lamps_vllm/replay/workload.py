@@ -9,14 +9,20 @@ A session arrives `arrival` seconds after the start. Each segment appends `promp
 (the first: the prompt; later ones: a tool's result), generates `output_tokens`, then waits
 `call_seconds` for its tool; the last segment has no call. A segment may carry real chat messages in
 `text` instead of lengths; `output_tokens` is then a cap, not a forced length.
+
+A client may rewrite its history (compaction, dropped reasoning): `kept_tokens` says how much of the
+context before a segment remains as its prefix, all of it where the field is missing. Sessions with
+the same `shared_prefix.group` start with the same `shared_prefix.tokens` tokens. A file whose name
+ends in .gz is compressed.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -39,6 +45,7 @@ class Segment(BaseModel):
     call_seconds: Duration | None = None
     tool: str | None = None
     text: tuple[dict[str, Any], ...] | None = None
+    kept_tokens: TokenCount | None = None
 
     @model_validator(mode="after")
     def _has_input(self) -> Self:
@@ -46,7 +53,26 @@ class Segment(BaseModel):
             raise ValueError("prompt_tokens must be at least 1 where there is no text")
         if self.text is not None and not all("role" in message for message in self.text):
             raise ValueError("every message of text needs a role")
+        if self.text is not None and self.kept_tokens is not None:
+            raise ValueError("kept_tokens counts tokens: it does not go with text")
         return self
+
+
+class SharedPrefix(BaseModel):
+    """The first `tokens` of a session's first prompt, the same for every session of the group."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    group: Annotated[str, Field(min_length=1, max_length=200)]
+    tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS, strict=True)]
+
+
+class Turn(NamedTuple):
+    """Sizes of one turn as the engine sees it, tokens."""
+
+    kept: int  # prefix of the prompt that the context before already held
+    prompt: int
+    end: int  # context when the turn ends
 
 
 class Session(BaseModel):
@@ -57,6 +83,8 @@ class Session(BaseModel):
     id: Annotated[str, Field(min_length=1, max_length=200)]
     arrival: Duration
     segments: Annotated[tuple[Segment, ...], Field(min_length=1)]
+    shared_prefix: SharedPrefix | None = None
+    parent: str | None = None  # the session that launched this one; moved with it
 
     @model_validator(mode="after")
     def _calls_between_segments(self) -> Self:
@@ -67,6 +95,9 @@ class Session(BaseModel):
             raise ValueError("the last segment has no call: call_seconds must be null")
         if len({segment.text is None for segment in self.segments}) > 1:
             raise ValueError("either all segments carry text or none does")
+        first = self.segments[0].prompt_tokens
+        if self.shared_prefix and self.shared_prefix.tokens > first:
+            raise ValueError(f"shared_prefix.tokens is more than the first prompt's {first} tokens")
         return self
 
     @property
@@ -79,10 +110,24 @@ class Session(BaseModel):
         """Time the session spends in its tools, seconds."""
         return sum(segment.call_seconds or 0.0 for segment in self.segments)
 
+    def turns(self) -> Iterator[Turn]:
+        """Sizes of every turn (for chat: without the messages)."""
+        context = 0
+        for segment in self.segments:
+            kept = context if segment.kept_tokens is None else min(context, segment.kept_tokens)
+            prompt = kept + segment.prompt_tokens
+            context = prompt + segment.output_tokens
+            yield Turn(kept, prompt, context)
+
     @property
     def context_tokens(self) -> int:
         """Tokens of the context when the session ends (for chat: without the messages)."""
-        return sum(segment.prompt_tokens + segment.output_tokens for segment in self.segments)
+        return [*self.turns()][-1].end
+
+    @property
+    def peak_tokens(self) -> int:
+        """Tokens of the largest context of the session."""
+        return max(turn.end for turn in self.turns())
 
 
 class Workload(BaseModel):
@@ -107,7 +152,7 @@ class Workload(BaseModel):
         try:
             return cls(sessions=tuple(sorted(sessions, key=lambda session: session.arrival)))
         except ValidationError as error:
-            raise WorkloadError(_describe(error)) from error
+            raise WorkloadError(describe_invalid(error)) from error
 
     def scaled(self, call_factor: float = 1.0, rate_factor: float = 1.0) -> Workload:
         """The same sessions with call times and the arrival rate multiplied by these factors.
@@ -137,7 +182,7 @@ def _scaled(segment: Segment, call_factor: float) -> Segment:
     return segment.model_copy(update={"call_seconds": segment.call_seconds * call_factor})
 
 
-def _describe(error: ValidationError) -> str:
+def describe_invalid(error: ValidationError) -> str:
     """`segments.1.output_tokens = -3: Input should be greater than or equal to 1`."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
@@ -147,20 +192,26 @@ def _describe(error: ValidationError) -> str:
     return f"{field} = {value[:80]}: {first['msg']}" if field else f"{first['msg']}: {value[:80]}"
 
 
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, numbered from 1; unpacks .gz. Raises WorkloadError."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield number, line
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise WorkloadError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
 def load_workload(path: Path) -> Workload:
     """Reads a JSONL workload; blank lines are skipped. Raises WorkloadError naming the line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise WorkloadError(f"{path}: {error.strerror}") from error
     sessions = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, line in read_lines(path):
         try:
             sessions.append(Session.model_validate_json(line))
         except ValidationError as error:
-            raise WorkloadError(f"{path}, line {number}: {_describe(error)}") from error
+            raise WorkloadError(f"{path}, line {number}: {describe_invalid(error)}") from error
     if not sessions:
         raise WorkloadError(f"{path}: no sessions in it; accepted is one JSON object per line")
     try:

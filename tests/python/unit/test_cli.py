@@ -192,3 +192,37 @@ def test_doctor_reports_a_vllm_that_cannot_be_imported(monkeypatch):
     [finding] = doctor.hook_findings()
     assert finding.ok is False
     assert "No module named 'vllm'" in finding.detail
+
+
+@pytest.mark.parametrize("source", ["single", "multi", "toolbench", "agents"])
+def test_workload_from_a_generator(tmp_path, source):
+    path = tmp_path / "made.jsonl"
+    result = invoke("workload", path, "--from", source, "--sessions", 6, "--rate", 2)
+    assert result.exit_code == 0, result.output
+    assert len(load_workload(path).sessions) == 6
+
+
+def test_workload_from_a_trace_says_what_did_not_fit(tmp_path):
+    trace = tmp_path / "trace.jsonl"
+    turns = [{"in": 100, "out": 5, "new": 100, "gap": 9.0, "gap_est": 2.0},
+             {"in": 900, "out": 5, "new": 795, "gap": None}]  # fmt: skip
+    trace.write_text("".join(json.dumps({"id": name, "turns": turns}) + "\n" for name in "ab"))
+    path = tmp_path / "made.jsonl"
+    result = invoke(
+        "workload", path, "--from", trace, "--rate", 5, "--max-context", 500, "--gaps", "recorded"
+    )
+    assert result.exit_code == 0, result.output
+    assert "0 sessions dropped and 2 ended early" in one_line(result.output)
+    assert [len(each.segments) for each in load_workload(path).sessions] == [1, 1]
+    missing = invoke("workload", path, "--from", "nothing")
+    assert missing.exit_code == 2
+    assert "neither a file nor a generator" in one_line(missing.output)
+
+
+def test_profile_of_a_server_that_is_not_there(tmp_path):
+    result = invoke("profile", tmp_path / "p.json", "--base-url", "http://127.0.0.1:9")
+    assert result.exit_code == 2
+    assert "127.0.0.1:9" in result.output
+    result = invoke("profile", tmp_path / "p.json", "--requests", "one")
+    assert result.exit_code == 2
+    assert "requests = 'one'" in one_line(result.output)

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulator against measured runs of `lamps compare` on the generated mix.
+
+    lamps compare --rate 3.15 --out results/A
+    python benchmarks/python/sim_validate.py results/A --rate 3.15
+
+Serves the very workloads of those runs (same seeds) on profile cpu-demo and puts medians over the
+repeats side by side: measured, simulated, and how far the simulation is off.
+
+A real step takes longer than its model by what the engine does around it (scheduling, sampling,
+output), which the pace cannot hide. `--overhead fit` finds that one number, ms a step, from the
+throughput of the first arm of an overloaded run; everything else is then predicted, other loads
+with `--overhead NUMBER`.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from simtables import Page, cell, markdown, parser
+
+from lamps_vllm.cli.workload import mix
+from lamps_vllm.pace import load_profile
+from lamps_vllm.replay.metrics import RunMetrics
+from lamps_vllm.replay.workload import save_workload
+from lamps_vllm.simulate.case import Arm, Case, Load, LoadKind
+from lamps_vllm.simulate.sweep import run_cases
+from lamps_vllm.workloads.catalog import Source
+
+ARMS = {"stock": "stock", "priority": "priority", "lamps": "lamps"}
+FIGURES = ("session_mean", "session_median", "session_p99", "tool_ttft_mean", "first_ttft_mean",
+           "first_ttft_p99", "hit_share", "output_tokens_per_s")  # fmt: skip
+
+
+def measured(folder: Path) -> dict[str, dict[int, RunMetrics]]:
+    runs: dict[str, dict[int, RunMetrics]] = {}
+    for run in json.loads((folder / "results.json").read_text())["runs"]:
+        if run["arm"] in ARMS:
+            metrics = RunMetrics.model_validate(run["metrics"])
+            runs.setdefault(run["arm"], {})[run["repeat"]] = metrics
+    return runs
+
+
+def simulated(arm: str, paths: list[Path], profile: str) -> list[RunMetrics]:
+    cases = [
+        Case(Source(str(path), call_cap=None), profile, Arm(ARMS[arm]), Load(LoadKind.GIVEN))
+        for path in paths
+    ]
+    return [outcome.metrics for outcome in run_cases(cases, workers=1)]
+
+
+def with_overhead(folder: Path, seconds: float) -> str:
+    """cpu-demo with `seconds` more per step, as a file."""
+    demo = load_profile("cpu-demo")
+    path = folder / "profile.json"
+    path.write_text(demo.model_copy(update={"base_s": demo.base_s + seconds}).model_dump_json())
+    return str(path)
+
+
+def fitted_overhead(folder: Path, arm: str, paths: list[Path], tokens_per_s: float) -> float:
+    """Seconds per step at which the simulated throughput of `arm` is the measured one."""
+    low, high = 0.0, 0.01
+    for _ in range(12):
+        middle = (low + high) / 2.0
+        runs = simulated(arm, paths, with_overhead(folder, middle))
+        made = float(np.median([run.output_tokens_per_s for run in runs]))
+        low, high = (middle, high) if made > tokens_per_s else (low, middle)
+    return middle
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("results", type=Path)
+    options.add_argument("--rate", type=float, required=True)
+    options.add_argument("--call-scale", type=float, default=0.1)
+    options.add_argument("--sessions", type=int, default=120)
+    options.add_argument("--overhead", default="0", help="ms a step, or `fit`")
+    given = options.parse_args()
+    runs = measured(given.results)
+    repeats = sorted({repeat for by_repeat in runs.values() for repeat in by_repeat})
+    paths = []
+    for repeat in repeats:
+        path = given.results / f"workload-{repeat}.jsonl"
+        workload = mix(
+            repeat, rate=given.rate, sessions=given.sessions, call_scale=given.call_scale
+        )
+        save_workload(workload, path)
+        paths.append(path)
+    page = Page()
+    page.add(f"### {given.rate:g} sessions/s, {len(repeats)} repeats\n")
+    if given.overhead == "fit":
+        first, by_repeat = next(iter(runs.items()))
+        tokens = float(np.median([run.output_tokens_per_s for run in by_repeat.values()]))
+        overhead = fitted_overhead(given.results, first, paths, tokens)
+        page.add(f"{1e3 * overhead:.2f} ms a step on top of the model, fitted to {first}'s tok/s\n")
+    else:
+        overhead = 1e-3 * float(given.overhead)
+        page.add(f"{given.overhead} ms a step on top of the model\n")
+    profile = with_overhead(given.results, overhead)
+    rows = []
+    order: dict[str, list[tuple[float, str]]] = {"measured": [], "simulated": []}
+    for arm, by_repeat in runs.items():
+        ours = simulated(arm, [paths[repeats.index(repeat)] for repeat in by_repeat], profile)
+        for figure in FIGURES:
+            real = float(np.median([getattr(run, figure) for run in by_repeat.values()]))
+            made = float(np.median([getattr(run, figure) for run in ours]))
+            rows.append([arm, figure, cell(real), cell(made), f"{100 * (made / real - 1):+.0f} %"])
+            if figure == "session_mean":
+                order["measured"].append((real, arm))
+                order["simulated"].append((made, arm))
+    page.add(markdown(["arm", "figure", "measured", "simulated", "off by"], rows))
+    for name, pairs in order.items():
+        page.add(f"{name}, best mean first: {', '.join(arm for _, arm in sorted(pairs))}")
+    page.finish(given.out)
+
+
+if __name__ == "__main__":
+    main()
