@@ -51,7 +51,8 @@ test-wheel:  ## Build the wheel, check its contents, use it in clean environment
 bench:  ## Benchmarks of the core (C++) and of the scheduler shim (Python)
 	@$(BOOTSTRAP) venv vllm package cpp
 	$(call cpp_build,bench,-DLAMPS_BUILD_BENCHMARKS=ON)
-	@for binary in build/bench/benchmarks/cpp/bench_*; do $$binary || exit 1; done
+	@for binary in build/bench/bin/bench_*; do $$binary || exit 1; done
+	@$(BIN)/python benchmarks/python/bench_swap_plan.py
 	@$(BIN)/python benchmarks/python/bench_shim.py
 
 MEASURE := $(BIN)/lamps compare --seeds 3 --arm stock --arm priority --arm lamps
@@ -64,12 +65,12 @@ measure:  ## Workloads A, B and C over HTTP against stock vLLM (about 80 minutes
 lint:  ## ruff and clang-format, changing nothing
 	@$(BOOTSTRAP) venv vllm package
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@git ls-files -co --exclude-standard '*.h' '*.cc' | xargs $(BIN)/clang-format --dry-run -Werror
+	@git ls-files -co --exclude-standard '*.h' '*.cc' '*.cu' | xargs $(BIN)/clang-format --dry-run -Werror
 
 format:  ## ruff and clang-format, in place
 	@$(BOOTSTRAP) venv vllm package
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
-	@git ls-files -co --exclude-standard '*.h' '*.cc' | xargs $(BIN)/clang-format -i
+	@git ls-files -co --exclude-standard '*.h' '*.cc' '*.cu' | xargs $(BIN)/clang-format -i
 
 stub:  ## Regenerate lamps_ext/_core.pyi from the built module
 	@$(BOOTSTRAP) venv vllm package

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Decides whether there is a CUDA compiler to use, from LAMPS_CUDA = AUTO | ON | OFF.
-# No source needs one yet: the answer is printed, and reported by lamps_ext.build_info().
+# The answer is printed, and reported by lamps_ext.build_info(). csrc/swap/cuda is what it is for.
+
+include(CheckLanguage)
 
 if(NOT LAMPS_CUDA MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "LAMPS_CUDA is '${LAMPS_CUDA}', but must be AUTO, ON or OFF")
@@ -15,8 +17,17 @@ if(NOT LAMPS_CUDA STREQUAL "OFF")
     execute_process(COMMAND "${LAMPS_NVCC}" --version OUTPUT_VARIABLE _nvcc_banner
                     RESULT_VARIABLE _nvcc_status ERROR_QUIET)
     if(_nvcc_status EQUAL 0 AND _nvcc_banner MATCHES "release ([0-9]+\\.[0-9]+)")
-      set(LAMPS_HAVE_CUDA ON)
       set(LAMPS_CUDA_VERSION "${CMAKE_MATCH_1}")
+      # An nvcc is not enough: it must get along with the C++ compiler, and its runtime be there.
+      set(ENV{CUDACXX} "${LAMPS_NVCC}")
+      check_language(CUDA)
+      find_package(CUDAToolkit QUIET)
+      if(CMAKE_CUDA_COMPILER AND TARGET CUDA::cudart_static)
+        set(LAMPS_HAVE_CUDA ON)
+      else()
+        message(STATUS "nvcc ${LAMPS_CUDA_VERSION} at ${LAMPS_NVCC} does not work here")
+        set(LAMPS_CUDA_VERSION "")
+      endif()
     endif()
   endif()
   if(LAMPS_CUDA STREQUAL "ON" AND NOT LAMPS_HAVE_CUDA)
@@ -27,6 +38,16 @@ endif()
 
 if(LAMPS_HAVE_CUDA)
   message(STATUS "LAMPS_CUDA=${LAMPS_CUDA}: nvcc ${LAMPS_CUDA_VERSION} at ${LAMPS_NVCC}")
+  # Every architecture from A100 on that this nvcc knows; the last also as PTX, for later ones.
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    if(LAMPS_CUDA_VERSION VERSION_LESS 12.8)
+      set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90)
+    else()
+      set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90-real 100-real 120)
+    endif()
+  endif()
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+  enable_language(CUDA)
 else()
   message(STATUS "LAMPS_CUDA=${LAMPS_CUDA}: no CUDA compiler in use")
 endif()

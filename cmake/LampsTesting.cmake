@@ -47,9 +47,11 @@ function(lamps_add_test name)
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60)
 endfunction()
 
-# lamps_add_benchmark(NAME SOURCE...): a Google Benchmark binary on the core.
+# lamps_add_benchmark(NAME SOURCE...): a Google Benchmark binary on the core, in the build's bin.
 function(lamps_add_benchmark name)
   lamps_require_benchmark()
   add_executable(${name} ${ARGN})
   target_link_libraries(${name} PRIVATE lamps_core lamps_warnings benchmark::benchmark_main)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bin")
+  install(TARGETS ${name} COMPONENT benchmarks EXCLUDE_FROM_ALL)
 endfunction()

@@ -6,18 +6,24 @@ LAMPS policy core: who goes next, whose KV stays, who may come in.
 
 from __future__ import annotations
 import collections.abc
+import numpy
+import numpy.typing
 import typing
 
 __all__: list[str] = [
     "ADMITTED",
     "ARRIVE",
     "CostParameters",
+    "DeviceError",
     "Engine",
     "FINISHED",
+    "HostTier",
     "InvalidOption",
     "InvariantViolation",
     "LampsError",
+    "Mover",
     "Options",
+    "OutOfHostMemory",
     "PREEMPTED",
     "PRESSURE",
     "PolicyCore",
@@ -25,9 +31,22 @@ __all__: list[str] = [
     "ReadyQueue",
     "SKIPPED",
     "STEP",
+    "SimEngine",
+    "SimHistogram",
+    "SimLoad",
+    "SimResult",
+    "SimSessions",
+    "Simulation",
     "UnknownHandle",
     "build_info",
+    "calibrate_cuda",
+    "match_blocks",
+    "plan_moves",
     "policy_names",
+    "sim_loads",
+    "sim_routers",
+    "sim_schedulers",
+    "why_no_cuda",
 ]
 
 class LampsError(RuntimeError):
@@ -238,14 +257,301 @@ class PolicyCore:
         The first `limit` waiting requests in service order.
         """
 
+class SimEngine:
+    """
+    A simulated engine: size, true step time, how it schedules.
+    """
+    def __init__(
+        self,
+        *,
+        capacity_tokens: typing.SupportsInt | typing.SupportsIndex,
+        block_tokens: typing.SupportsInt | typing.SupportsIndex = 16,
+        max_context: typing.SupportsInt | typing.SupportsIndex,
+        step_tokens: typing.SupportsInt | typing.SupportsIndex = 2048,
+        max_running: typing.SupportsInt | typing.SupportsIndex = 256,
+        base: typing.SupportsFloat | typing.SupportsIndex,
+        per_prefill: typing.SupportsFloat | typing.SupportsIndex,
+        per_decode: typing.SupportsFloat | typing.SupportsIndex,
+        per_context: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        idle_step: typing.SupportsFloat | typing.SupportsIndex = 0.001,
+        prefix_caching: bool = True,
+        ahead: bool = False,
+        host_tokens: typing.SupportsInt | typing.SupportsIndex = 0,
+        host_bytes_per_s: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        kv_bytes_per_token: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+
+class SimSessions:
+    """
+    Sessions by column; segments of session i are first_segment[i:i + 2].
+    """
+    def __init__(
+        self,
+        first_segment: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+        prompt_tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+        output_tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+        call_seconds: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+        arrival: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
+        tool: typing.Annotated[numpy.typing.ArrayLike, numpy.int32] | None = None,
+        tool_hints: bool = False,
+        hint_output: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
+        hint_call: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
+        hint_final: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8] | None = None,
+        shared_group: typing.Annotated[numpy.typing.ArrayLike, numpy.int32] | None = None,
+        shared_tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32] | None = None,
+    ) -> None: ...
+    def __len__(self) -> int: ...
+
+class SimLoad:
+    """
+    When sessions start: given, poisson or closed.
+    """
+    def __init__(
+        self,
+        kind: str,
+        *,
+        rate: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        concurrency: typing.SupportsInt | typing.SupportsIndex = 0,
+        sessions: typing.SupportsInt | typing.SupportsIndex = 0,
+        seed: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+
+class SimHistogram:
+    """
+    Counts in bins 2 % wide.
+    """
+    def quantile(self, q: typing.SupportsFloat | typing.SupportsIndex) -> float: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def counts(self) -> numpy.typing.NDArray[numpy.int64]: ...
+    @property
+    def edges(self) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        Bin edges, one more than counts.
+        """
+    @property
+    def max(self) -> float: ...
+    @property
+    def mean(self) -> float: ...
+
+class SimResult:
+    """
+    What a simulation recorded; columns are numpy arrays.
+    """
+    @property
+    def complete(self) -> bool: ...
+    @property
+    def counters(self) -> dict: ...
+    @property
+    def decisions(self) -> list:
+        """
+        List of (handling, reason, tool, count).
+        """
+    @property
+    def histograms(self) -> dict: ...
+    @property
+    def now(self) -> float: ...
+    @property
+    def reports(self) -> list:
+        """
+        PolicyCore.report() of every engine.
+        """
+    @property
+    def samples(self) -> dict: ...
+    @property
+    def sessions(self) -> dict: ...
+    @property
+    def turns(self) -> dict: ...
+
+class Simulation:
+    """
+    Engines in virtual time under a router, driving the policy core; deterministic.
+    """
+    def __init__(
+        self,
+        engine: SimEngine,
+        sessions: SimSessions,
+        load: SimLoad,
+        options: Options = ...,
+        *,
+        scheduler: str = "core",
+        engines: typing.SupportsInt | typing.SupportsIndex = 1,
+        router: str = "sticky",
+        record_turns: bool = True,
+        sample_seconds: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        record_decisions: bool = False,
+        check_every: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+    def run(
+        self,
+        progress: typing.Any = None,
+        every_steps: typing.SupportsInt | typing.SupportsIndex = 65536,
+    ) -> SimResult:
+        """
+        Runs to the end, or until progress(now, sessions_ended, sessions) returns False; it is called every so many steps. Once per object.
+        """
+
+class OutOfHostMemory(LampsError):
+    pass
+
+class DeviceError(LampsError):
+    pass
+
+class HostTier:
+    """
+    Which sessions have KV in host memory, and where: the scheduler's side.
+    """
+    def __init__(self, rows: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        `rows`: blocks that fit into host memory.
+        """
+    def check_invariants(self) -> None: ...
+    def drop(self, session: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def finished(self, job: typing.SupportsInt | typing.SupportsIndex, outcome: str) -> None:
+        """
+        All movers have finished; the worst outcome.
+        """
+    def jobs(self, session: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Jobs of the session under way.
+        """
+    def load(
+        self,
+        session: typing.SupportsInt | typing.SupportsIndex,
+        first: typing.SupportsInt | typing.SupportsIndex,
+        blocks: numpy.ndarray[typing.Any, numpy.dtype[typing.Any]],
+    ) -> tuple:
+        """
+        An order to copy rows from `first` on into blocks.
+        """
+    def rows(self, session: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Complete rows of the session.
+        """
+    def slots(
+        self,
+        session: typing.SupportsInt | typing.SupportsIndex,
+        first: typing.SupportsInt | typing.SupportsIndex,
+        rows: typing.SupportsInt | typing.SupportsIndex,
+    ) -> numpy.typing.NDArray[numpy.int32]:
+        """
+        For match_blocks().
+        """
+    def store(
+        self,
+        session: typing.SupportsInt | typing.SupportsIndex,
+        blocks: numpy.ndarray[typing.Any, numpy.dtype[typing.Any]],
+    ) -> typing.Any:
+        """
+        An order to copy blocks behind what the session has here; None if they do not fit.
+        """
+    def take_evicted(self) -> list[int]:
+        """
+        Sessions that lost their rows to others since the last call.
+        """
+    def touch(self, session: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def free_rows(self) -> int: ...
+
+class Mover:
+    """
+    Copies KV blocks on a thread of its own: the worker's side.
+    """
+    def __init__(
+        self,
+        regions: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+        blocks: typing.SupportsInt | typing.SupportsIndex,
+        host_rows: typing.SupportsInt | typing.SupportsIndex,
+        *,
+        checksums: bool = False,
+        threads: typing.SupportsInt | typing.SupportsIndex = 1,
+        cuda_device: typing.SupportsInt | typing.SupportsIndex | None = None,
+        calibration: dict = {},
+    ) -> None:
+        """
+        `regions`: an int64 table of (address, stride, page bytes), one page of every block in each. `threads` are for the CPU, used where `cuda_device` is None.
+        """
+    def cancel(self, job: typing.SupportsInt | typing.SupportsIndex) -> bool:
+        """
+        The job ends as cancelled; False if it has ended. Its blocks stay in use until then.
+        """
+    def poll(self) -> list:
+        """
+        What has happened since the last call, as (job, finished, outcome, bytes, seconds copying, seconds since submit). Not finished: the blocks of a store are free already.
+        """
+    def stop(self) -> None:
+        """
+        Cancels all jobs and waits for copies in flight.
+        """
+    def submit(
+        self,
+        order: tuple,
+        *,
+        priority: typing.SupportsInt | typing.SupportsIndex = 0,
+        deadline: typing.SupportsFloat | typing.SupportsIndex = ...,
+        after_stream: typing.SupportsInt | typing.SupportsIndex | None = None,
+    ) -> None:
+        """
+        Higher priority first, then earlier deadline. `after_stream`: handle of the CUDA stream whose work so far must be over. Returns at once.
+        """
+    def wait_idle(self, timeout: typing.SupportsFloat | typing.SupportsIndex) -> bool:
+        """
+        Whether no job is left, within seconds.
+        """
+    @property
+    def host_address(self) -> int: ...
+    @property
+    def row_bytes(self) -> int: ...
+
 def build_info() -> dict:
     """
     How this module was built: version, build_type, cuda (nvcc's version, or empty).
     """
 
+def calibrate_cuda(
+    device: typing.SupportsInt | typing.SupportsIndex,
+    scratch: typing.SupportsInt | typing.SupportsIndex,
+    scratch_bytes: typing.SupportsInt | typing.SupportsIndex,
+) -> dict:
+    """
+    What to give a Mover as `calibration` on this device. `scratch`: device memory that nobody uses, overwritten; 16 MiB are enough. Takes about a second.
+    """
+
+def match_blocks(
+    slots: numpy.ndarray[typing.Any, numpy.dtype[typing.Any]],
+    blocks: numpy.ndarray[typing.Any, numpy.dtype[typing.Any]],
+) -> numpy.typing.NDArray[numpy.int32]:
+    """
+    The blocks in the order that makes loading these slots the fewest copies.
+    """
+
+def plan_moves(
+    regions: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+    blocks_there: typing.SupportsInt | typing.SupportsIndex,
+    blocks: numpy.ndarray[typing.Any, numpy.dtype[typing.Any]],
+    slots: numpy.ndarray[typing.Any, numpy.dtype[typing.Any]],
+    host: typing.SupportsInt | typing.SupportsIndex,
+    host_rows: typing.SupportsInt | typing.SupportsIndex,
+    direction: str,
+) -> tuple:
+    """
+    (sources, targets, bytes) of the copies between blocks and the slots of an extent.
+    """
+
 def policy_names() -> list:
     """
     Names of the policies, the default first.
+    """
+
+def sim_loads() -> typing.Any: ...
+def sim_routers() -> typing.Any: ...
+def sim_schedulers() -> typing.Any: ...
+def why_no_cuda() -> str:
+    """
+    Empty if there is a CUDA device to use.
     """
 
 ADMITTED: int = 1

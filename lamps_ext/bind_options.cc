@@ -50,17 +50,20 @@ void bind_options(py::module_& m) {
       .def("validate", &Options::validate,
            "Raises InvalidOption naming the first value outside its range.");
   py::class_<Engine>(
-      m, "Engine", "What the engine is: KV capacity, block size, longest context, tokens per step.")
+      m, "Engine",
+      "What the engine is: KV capacity, block size, longest context, tokens per step, host tier.")
       .def(py::init([](lamps::Tokens capacity_tokens, lamps::Tokens block_tokens,
-                       lamps::Tokens max_context, lamps::Tokens step_tokens) {
-             Engine engine{capacity_tokens, block_tokens, max_context, step_tokens};
+                       lamps::Tokens max_context, lamps::Tokens step_tokens,
+                       lamps::Tokens host_tokens) {
+             Engine engine{capacity_tokens, block_tokens, max_context, step_tokens, host_tokens};
              engine.validate();
              return engine;
            }),
            py::kw_only(), py::arg("capacity_tokens"), py::arg("block_tokens"),
-           py::arg("max_context"), py::arg("step_tokens"))
+           py::arg("max_context"), py::arg("step_tokens"), py::arg("host_tokens") = 0)
       .def_readonly("capacity_tokens", &Engine::capacity_tokens)
       .def_readonly("block_tokens", &Engine::block_tokens)
       .def_readonly("max_context", &Engine::max_context)
-      .def_readonly("step_tokens", &Engine::step_tokens);
+      .def_readonly("step_tokens", &Engine::step_tokens)
+      .def_readonly("host_tokens", &Engine::host_tokens);
 }

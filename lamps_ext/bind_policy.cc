@@ -24,7 +24,10 @@ enum Event : int {
   kReleased,
   kStep,
   kPressure,
-  kSkipped
+  kSkipped,
+  kSwappedOut,
+  kLoaded,
+  kCopy
 };
 
 template <typename T>
@@ -33,12 +36,13 @@ T field(const py::tuple& event, std::size_t i) {
 }
 
 void apply_arrival(PolicyCore& core, const py::tuple& event) {
-  // (kind, now, request, session, prompt_tokens, shared_tokens, hints or None)
+  // (kind, now, request, session, prompt_tokens, shared_tokens, hints or None[, host_tokens])
   lamps::Arrival arrival;
   arrival.request = field<lamps::RequestHandle>(event, 2);
   arrival.session = field<lamps::SessionHandle>(event, 3);
   arrival.prompt_tokens = field<lamps::Tokens>(event, 4);
   arrival.shared_tokens = field<lamps::Tokens>(event, 5);
+  if (event.size() > 7) arrival.host_tokens = field<lamps::Tokens>(event, 7);
   std::string tool;
   if (!event[6].is_none()) {  // (output_tokens, call_seconds, tool, final_turn)
     const auto hints = event[6].cast<py::tuple>();
@@ -76,9 +80,15 @@ void apply(PolicyCore& core, const py::tuple& event) {
                                           field<lamps::SessionHandle>(event, 2));
     case kSkipped:  // (kind, request)
       return core.skipped(field<lamps::RequestHandle>(event, 1));
+    case kSwappedOut:  // (kind, now, session)
+      return core.swapped_out(field<double>(event, 1), field<lamps::SessionHandle>(event, 2));
+    case kLoaded:  // (kind, now, session)
+      return core.loaded(field<double>(event, 1), field<lamps::SessionHandle>(event, 2));
+    case kCopy:  // (kind, bytes, seconds)
+      return core.observe_copy(field<lamps::Bytes>(event, 1), field<double>(event, 2));
     default:
       throw lamps::InvalidOption("event kind = " + std::to_string(field<int>(event, 0)) +
-                                 ": expected an integer in [0, 7]");
+                                 ": expected an integer in [0, 10]");
   }
 }
 
@@ -93,7 +103,8 @@ py::tuple begin_step(PolicyCore& core, double now, lamps::Tokens free_tokens,
   }
   for (const py::handle event : events) apply(core, py::reinterpret_borrow<py::tuple>(event));
   lamps::StepPlan plan = core.begin_step({now, free_tokens, step_tokens, slots, running, context});
-  return py::make_tuple(plan.admit, plan.release, plan.forget, plan.run_order);
+  return py::make_tuple(plan.admit, plan.release, plan.forget, plan.run_order, plan.drop_host,
+                        plan.swap_out, plan.prefetch);
 }
 
 py::list take_decisions(PolicyCore& core) {
@@ -132,12 +143,16 @@ py::dict policy_report(const PolicyCore& core) {
   out["discarded"] = c.discarded;
   out["released"] = c.released;
   out["forgotten"] = c.forgotten;
+  out["swapped"] = c.swapped;
+  out["prefetched"] = c.prefetched;
   const lamps::Ledger& ledger = core.ledger();
   out["waiting"] = ledger.waiting();
   out["running"] = ledger.running();
   out["sessions"] = ledger.sessions();
   out["holders"] = ledger.holders().size();
   out["held_tokens"] = ledger.held_tokens();
+  out["host_tokens"] = ledger.host_tokens();
+  out["leaving_tokens"] = ledger.leaving_tokens();
   out["waiting_need"] = ledger.waiting_need();
   out["running_growth"] = ledger.running_growth();
   out["running_context"] = ledger.running_context();
@@ -148,6 +163,7 @@ py::dict policy_report(const PolicyCore& core) {
   out["step_per_prefill_s"] = cost.per_prefill;
   out["step_per_decode_s"] = cost.per_decode;
   out["step_per_context_s"] = cost.per_context;
+  out["swap_bytes_per_s"] = cost.swap_bytes_per_s;
   out["step_relative_error"] = core.cost().relative_error();
   return out;
 }
@@ -161,6 +177,9 @@ void bind_policy(py::module_& m) {
   m.attr("STEP") = static_cast<int>(kStep);
   m.attr("PRESSURE") = static_cast<int>(kPressure);
   m.attr("SKIPPED") = static_cast<int>(kSkipped);
+  m.attr("SWAPPED_OUT") = static_cast<int>(kSwappedOut);
+  m.attr("LOADED") = static_cast<int>(kLoaded);
+  m.attr("COPY") = static_cast<int>(kCopy);
   py::class_<PolicyCore>(m, "PolicyCore", "The policy core of one engine; see csrc/lamps/policy.h.")
       .def(py::init<const lamps::Engine&, const lamps::Options&>(), py::arg("engine"),
            py::arg("options"))
@@ -170,8 +189,7 @@ void bind_policy(py::module_& m) {
            py::arg("step_tokens"), py::arg("slots"), py::arg("running"), py::arg("context"),
            py::arg("events"),
            "Applies the events since the last step, then plans this one. Returns (admit, release, "
-           "forget, "
-           "run_order), lists of handles.")
+           "forget, run_order, drop_host, swap_out, prefetch), lists of handles.")
       .def("release_order", &PolicyCore::release_order, py::arg("now"), py::arg("tokens"),
            "Sessions that keep KV, cheapest to let go first, until `tokens` are covered.")
       .def("record_decisions", &PolicyCore::record_decisions, py::arg("on"))

@@ -176,9 +176,10 @@ void bind_inputs(py::module_& m) {
       .def(py::init([](lamps::Tokens capacity_tokens, lamps::Tokens block_tokens,
                        lamps::Tokens max_context, lamps::Tokens step_tokens,
                        lamps::Tokens max_running, double base, double per_prefill,
-                       double per_decode, double per_context, double idle_step, bool prefix_caching,
-                       bool ahead, lamps::Tokens host_tokens, double host_bytes_per_s,
-                       lamps::Bytes kv_bytes_per_token) {
+                       double per_decode, double per_context, double per_prefill_context,
+                       double idle_step, bool prefix_caching, bool ahead, lamps::Tokens host_tokens,
+                       double host_bytes_per_s, lamps::Bytes kv_bytes_per_token,
+                       const std::string& host) {
              sim::EngineModel engine;
              engine.capacity_tokens = capacity_tokens;
              engine.block_tokens = block_tokens;
@@ -187,19 +188,22 @@ void bind_inputs(py::module_& m) {
              engine.max_running = max_running;
              engine.cost = {base,        per_prefill,      per_decode,
                             per_context, host_bytes_per_s, kv_bytes_per_token};
+             engine.per_prefill_context = per_prefill_context;
              engine.idle_step = idle_step;
              engine.prefix_caching = prefix_caching;
              engine.ahead = ahead;
              engine.host_tokens = host_tokens;
+             engine.host_use = sim::host_use_from(host);
              engine.validate();
              return engine;
            }),
            py::kw_only(), py::arg("capacity_tokens"), py::arg("block_tokens") = 16,
            py::arg("max_context"), py::arg("step_tokens") = 2048, py::arg("max_running") = 256,
            py::arg("base"), py::arg("per_prefill"), py::arg("per_decode"),
-           py::arg("per_context") = 0.0, py::arg("idle_step") = 0.001,
-           py::arg("prefix_caching") = true, py::arg("ahead") = false, py::arg("host_tokens") = 0,
-           py::arg("host_bytes_per_s") = 0.0, py::arg("kv_bytes_per_token") = 0);
+           py::arg("per_context") = 0.0, py::arg("per_prefill_context") = 0.0,
+           py::arg("idle_step") = 0.001, py::arg("prefix_caching") = true, py::arg("ahead") = false,
+           py::arg("host_tokens") = 0, py::arg("host_bytes_per_s") = 0.0,
+           py::arg("kv_bytes_per_token") = 0, py::arg("host") = "offload");
   py::class_<sim::SessionTable, std::shared_ptr<sim::SessionTable>>(
       m, "SimSessions", "Sessions by column; segments of session i are first_segment[i:i + 2].")
       .def(
@@ -207,6 +211,7 @@ void bind_inputs(py::module_& m) {
                       const Column<std::int32_t>& prompt_tokens,
                       const Column<std::int32_t>& output_tokens, const Column<double>& call_seconds,
                       const std::optional<Column<double>>& arrival,
+                      const std::optional<Column<std::int32_t>>& kept_tokens,
                       const std::optional<Column<std::int32_t>>& tool, bool tool_hints,
                       const std::optional<Column<double>>& hint_output,
                       const std::optional<Column<double>>& hint_call,
@@ -219,6 +224,7 @@ void bind_inputs(py::module_& m) {
             table.output_tokens = to_vector(output_tokens);
             table.call_seconds = to_vector(call_seconds);
             table.arrival = to_vector(arrival);
+            table.kept_tokens = to_vector(kept_tokens);
             table.tool = to_vector(tool);
             table.tool_hints = tool_hints;
             table.hint_output = to_vector(hint_output);
@@ -229,7 +235,8 @@ void bind_inputs(py::module_& m) {
             return std::make_shared<sim::SessionTable>(std::move(table));
           }),
           py::arg("first_segment"), py::arg("prompt_tokens"), py::arg("output_tokens"),
-          py::arg("call_seconds"), py::arg("arrival") = py::none(), py::arg("tool") = py::none(),
+          py::arg("call_seconds"), py::arg("arrival") = py::none(),
+          py::arg("kept_tokens") = py::none(), py::arg("tool") = py::none(),
           py::arg("tool_hints") = false, py::arg("hint_output") = py::none(),
           py::arg("hint_call") = py::none(), py::arg("hint_final") = py::none(),
           py::arg("shared_group") = py::none(), py::arg("shared_tokens") = py::none())
@@ -307,10 +314,10 @@ void bind_sim(py::module_& m) {
                         sessions};
            }),
            py::arg("engine"), py::arg("sessions"), py::arg("load"),
-           py::arg("options") = lamps::Options{}, py::kw_only(), py::arg("scheduler") = "core",
-           py::arg("engines") = 1, py::arg("router") = "sticky", py::arg("record_turns") = true,
-           py::arg("sample_seconds") = 0.0, py::arg("record_decisions") = false,
-           py::arg("check_every") = 0)
+           py::arg_v("options", lamps::Options{}, "Options()"), py::kw_only(),
+           py::arg("scheduler") = "core", py::arg("engines") = 1, py::arg("router") = "sticky",
+           py::arg("record_turns") = true, py::arg("sample_seconds") = 0.0,
+           py::arg("record_decisions") = false, py::arg("check_every") = 0)
       .def("run", &run, py::arg("progress") = py::none(), py::arg("every_steps") = 65536,
            "Runs to the end, or until progress(now, sessions_ended, sessions) returns False; it is "
            "called every so many steps. Once per object.");

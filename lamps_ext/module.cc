@@ -11,6 +11,7 @@ PYBIND11_MODULE(_core, m) {
   bind_ready_queue(m);
   bind_policy(m);
   bind_sim(m);
+  bind_swap(m);
   m.def(
       "build_info",
       [] {

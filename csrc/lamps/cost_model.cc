@@ -27,6 +27,8 @@ constexpr double kFirstScale = 0.1;   // residual scale before the first step, a
 constexpr double kScaleFloor = 0.02;  // least residual scale, as a share of the predicted time
 constexpr Seconds kScaleFloorSeconds = 2.0e-5;  // and in seconds: timers are not better than this
 constexpr Seconds kLongestStep = 60.0;
+constexpr double kLargestBandwidth = 1.0e13;  // bytes per second
+constexpr double kCopyMemory = 1.0e9;         // bytes of copies that the bandwidth is averaged over
 constexpr Tokens kLargestLoad = Tokens{1} << 30;
 
 Vector features_of(const StepLoad& load) {
@@ -94,7 +96,7 @@ CostModel::CostModel(const CostParameters& start) : parameters_(start) {
   require_in_range("per_prefill", start.per_prefill, 0.0, kLargest[1]);
   require_in_range("per_decode", start.per_decode, 0.0, kLargest[2]);
   require_in_range("per_context", start.per_context, 0.0, kLargest[3]);
-  require_in_range("swap_bytes_per_s", start.swap_bytes_per_s, 0.0, 1.0e13);
+  require_in_range("swap_bytes_per_s", start.swap_bytes_per_s, 0.0, kLargestBandwidth);
   require_in_range("kv_bytes_per_token", static_cast<double>(start.kv_bytes_per_token), 0.0,
                    1073741824.0);
   for (std::size_t i = 0; i < kSize; ++i) information_[i * kSize + i] = kPriorInformation;
@@ -115,6 +117,18 @@ void CostModel::observe_step(const StepLoad& load, Seconds measured) {
       observed_ == 0 ? error : relative_error_ + kErrorRate * (error - relative_error_);
   ++observed_;
   fit(features_of(load), measured);
+}
+
+// Averaged over bytes, not copies: small ones, whose start-up time is most of them, hardly count.
+void CostModel::observe_copy(Bytes bytes, Seconds measured) {
+  if (bytes <= 0 || !(measured > 0.0) || measured > kLongestStep) return;
+  const double seen = std::min(static_cast<double>(bytes) / measured, kLargestBandwidth);
+  if (parameters_.swap_bytes_per_s <= 0.0) {
+    parameters_.swap_bytes_per_s = seen;
+    return;
+  }
+  const double weight = static_cast<double>(bytes) / (static_cast<double>(bytes) + kCopyMemory);
+  parameters_.swap_bytes_per_s += weight * (seen - parameters_.swap_bytes_per_s);
 }
 
 void CostModel::fit(const std::array<double, kFeatures>& features, double measured) {

@@ -27,7 +27,7 @@ struct CostParameters {
   Seconds per_prefill = 1.0e-4;   // [0, 1]       s per prompt token
   Seconds per_decode = 3.0e-4;    // [0, 1]       s per decoding sequence
   Seconds per_context = 0.0;      // [0, 1e-3]    s per context token
-  double swap_bytes_per_s = 0.0;  // [0, 1e13]    host<->device bandwidth; 0: no swap available
+  double swap_bytes_per_s = 0.0;  // [0, 1e13]    host<->device bandwidth; 0: not known, no swap
   Bytes kv_bytes_per_token = 0;   // [0, 2^30]
 };
 
@@ -39,6 +39,10 @@ class CostModel {
   // One measured step. Ignored (and counted in rejected_steps()) unless 0 < measured <= 60 s, every
   // count of the load is in [0, 2^30], and it has a prefill token or a decoding sequence.
   void observe_step(const StepLoad& load, Seconds measured);
+
+  // One measured copy between GPU and host, either way. Ignored unless bytes > 0 and 0 < measured
+  // <= 60 s.
+  void observe_copy(Bytes bytes, Seconds measured);
 
   [[nodiscard]] Seconds step_time(const StepLoad& load) const;
   // Seconds of engine time to compute `tokens` prompt tokens anew, chunked into steps that are

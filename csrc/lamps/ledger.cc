@@ -162,15 +162,61 @@ void Ledger::release(SessionHandle handle) {
   position = -1;
 }
 
+Session& Ledger::session_in(SessionHandle handle, Copy copy) {
+  Session& entry = session(handle);
+  if (entry.copy != copy) unknown("session with KV on the host", handle);
+  return entry;
+}
+
+void Ledger::swap_out(SessionHandle handle) {
+  Session& entry = session_in(handle, Copy::kNone);
+  if (entry.held_tokens <= 0) unknown("session that keeps KV", handle);
+  entry.copy = Copy::kOut;
+  entry.host_tokens = entry.held_tokens;
+  host_tokens_ += entry.host_tokens;
+  leaving_tokens_ += entry.host_tokens;
+  release(handle);
+}
+
+void Ledger::swapped_out(SessionHandle handle) {
+  Session& entry = session_in(handle, Copy::kOut);
+  entry.copy = Copy::kHost;
+  leaving_tokens_ -= entry.host_tokens;
+}
+
+void Ledger::load(SessionHandle handle) { session_in(handle, Copy::kHost).copy = Copy::kIn; }
+
+void Ledger::loaded(SessionHandle handle) {
+  const Tokens tokens = session_in(handle, Copy::kIn).host_tokens;
+  drop_host(handle);
+  hold(handle, tokens);
+}
+
+void Ledger::keep_after_all(SessionHandle handle) {
+  const Tokens tokens = session_in(handle, Copy::kOut).host_tokens;
+  drop_host(handle);
+  hold(handle, tokens);
+}
+
+void Ledger::drop_host(SessionHandle handle) {
+  Session& entry = session(handle);
+  if (entry.copy == Copy::kOut) leaving_tokens_ -= entry.host_tokens;
+  host_tokens_ -= entry.host_tokens;
+  entry.host_tokens = 0;
+  entry.copy = Copy::kNone;
+}
+
 void Ledger::erase(SessionHandle handle) {
   const Session& entry = session(handle);
-  if (entry.live != 0 || entry.held_tokens != 0) unknown("idle session", handle);
+  if (entry.live != 0 || entry.held_tokens != 0 || entry.host_tokens != 0) {
+    unknown("idle session", handle);
+  }
   session_table_[index_of(handle)].state = SessionState::kAbsent;
   --sessions_count_;
 }
 
 void Ledger::check_invariants() const {
-  Tokens need = 0, growth = 0, context = 0, held = 0;
+  Tokens need = 0, growth = 0, context = 0, held = 0, host = 0, leaving = 0;
   std::size_t waiting = 0, running = 0, sessions = 0, holders = 0;
   std::vector<int> live(session_table_.size(), 0);
   for (const Request& entry : requests_) {
@@ -194,6 +240,10 @@ void Ledger::check_invariants() const {
     ++sessions;
     expect(entry.live == live[i], "live requests of a session are miscounted");
     expect(holds == (entry.held_tokens > 0), "holder list and held tokens disagree");
+    expect((entry.copy == Copy::kNone) == (entry.host_tokens == 0), "host room without a copy");
+    expect(entry.copy == Copy::kNone || !holds, "KV counts twice");
+    host += entry.host_tokens;
+    if (entry.copy == Copy::kOut) leaving += entry.host_tokens;
     if (!holds) continue;
     ++holders;
     held += entry.held_tokens;
@@ -202,7 +252,7 @@ void Ledger::check_invariants() const {
   }
   expect(holders == holders_.size(), "holder list has strangers");
   expect(need == waiting_need_ && growth == running_growth_ && context == running_context_ &&
-             held == held_tokens_,
+             held == held_tokens_ && host == host_tokens_ && leaving == leaving_tokens_,
          "token sums are off");
   expect(waiting == waiting_ && running == running_ && sessions == sessions_count_,
          "counts are off");

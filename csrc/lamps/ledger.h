@@ -13,6 +13,10 @@ namespace lamps {
 
 enum class RequestState : std::uint8_t { kAbsent, kWaiting, kRunning };
 enum class SessionState : std::uint8_t { kAbsent, kActive, kPaused };
+// Where the KV is that a session has on the host: being copied there (it is still in the pool too,
+// but cannot be let go before the copy is done), there only, or being copied back (its blocks in
+// the pool are taken already).
+enum class Copy : std::uint8_t { kNone, kOut, kHost, kIn };
 
 struct Request {
   RequestState state = RequestState::kAbsent;
@@ -22,6 +26,7 @@ struct Request {
   Tokens context_tokens = 0;  // KV positions computed so far while running
   Tokens peak_tokens = 0;     // projected context at the end of the turn, whole blocks
   Tokens shared_tokens = 0;  // of the prompt: in memory whatever we do (own kept KV, shared prefix)
+  Tokens host_tokens = 0;    // of the rest of the prompt: to be loaded, not computed
   double output_hint = -1.0;  // expected output tokens from the client; < 0: none
   Seconds call_hint = -1.0;   // expected seconds of the call after this turn; < 0: none
   bool final_hint = false;    // the client says that no call follows
@@ -55,11 +60,18 @@ struct Session {
   RequestHandle latest = kNoHandle;  // the request that arrived last
   Tokens context_tokens = 0;         // at the end of the latest turn
   Tokens held_tokens = 0;            // unique KV kept for it while paused, whole blocks
-  bool lost_kv = false;              // its kept KV was taken away against our will
-  TurnFacts call_facts;              // of the turn before the present pause
+  Copy copy = Copy::kNone;
+  Tokens host_tokens = 0;  // room taken on the host, whole blocks; > 0 unless kNone
+  bool lost_kv = false;    // its kept KV was taken away against our will
+  TurnFacts call_facts;    // of the turn before the present pause
   Seconds call_hint = -1.0;
   Seconds paused_at = 0;
   Seconds last_call = -1.0;
+
+  // KV that its next turn finds in the pool.
+  [[nodiscard]] Tokens resident_tokens() const {
+    return copy == Copy::kOut || copy == Copy::kIn ? host_tokens : held_tokens;
+  }
 };
 
 class Ledger {
@@ -74,7 +86,13 @@ class Ledger {
   void remove(RequestHandle request);                       // any state -> absent
   void hold(SessionHandle session, Tokens tokens);          // KV kept while paused
   void release(SessionHandle session);                      // kept KV let go
-  void erase(SessionHandle session);                        // forget; must hold nothing, live 0
+  void swap_out(SessionHandle session);                     // holds KV, kNone -> kOut
+  void keep_after_all(SessionHandle session);               // kOut -> kNone, holds its KV again
+  void swapped_out(SessionHandle session);                  // kOut -> kHost
+  void load(SessionHandle session);                         // kHost -> kIn
+  void loaded(SessionHandle session);                       // kIn -> kNone, holds its KV again
+  void drop_host(SessionHandle session);                    // any -> kNone
+  void erase(SessionHandle session);  // forget; must hold nothing anywhere, live 0
 
   // --- questions ---
   [[nodiscard]] const Request& request(RequestHandle handle) const;
@@ -88,6 +106,8 @@ class Ledger {
   [[nodiscard]] Tokens running_growth() const { return running_growth_; }
   [[nodiscard]] Tokens running_context() const { return running_context_; }
   [[nodiscard]] Tokens held_tokens() const { return held_tokens_; }
+  [[nodiscard]] Tokens host_tokens() const { return host_tokens_; }        // taken on the host
+  [[nodiscard]] Tokens leaving_tokens() const { return leaving_tokens_; }  // of these, kOut
   [[nodiscard]] std::size_t waiting() const { return waiting_; }
   [[nodiscard]] std::size_t running() const { return running_; }
   [[nodiscard]] std::size_t sessions() const { return sessions_count_; }
@@ -104,6 +124,7 @@ class Ledger {
 
  private:
   void account(const Request& request, int sign);
+  Session& session_in(SessionHandle handle, Copy copy);  // throws UnknownHandle
 
   std::vector<Request> requests_;       // by handle
   std::vector<Session> session_table_;  // by handle
@@ -113,6 +134,8 @@ class Ledger {
   Tokens running_growth_ = 0;
   Tokens running_context_ = 0;
   Tokens held_tokens_ = 0;
+  Tokens host_tokens_ = 0;
+  Tokens leaving_tokens_ = 0;
   std::size_t waiting_ = 0;
   std::size_t running_ = 0;
   std::size_t sessions_count_ = 0;

@@ -26,8 +26,10 @@ TokenSeconds memory_over_time(const Outlook& outlook, const CostModel& cost, Sec
   const double cached = static_cast<double>(outlook.cached_tokens);
   const double output = outlook.output_tokens;
 
+  const Tokens loaded = cost.swap_time(1) < kForever ? outlook.host_tokens : 0;
   const Seconds prefill_time =
-      cost.recompute_time(outlook.context_tokens - outlook.cached_tokens, chunk);
+      cost.recompute_time(outlook.context_tokens - outlook.cached_tokens - loaded, chunk) +
+      (loaded > 0 ? cost.swap_time(loaded) : 0.0);
   const TokenSeconds prefill = prefill_time * 0.5 * (cached + context);
   const TokenSeconds decode = decode_step * output * (context + 0.5 * output);
   // A call that never comes costs nothing, whatever its handling would (kForever * 0 is not 0).

@@ -24,6 +24,7 @@ void Engine::validate() const {
   require_in_range("block_tokens", static_cast<double>(block_tokens), 1.0, kMost);
   require_in_range("max_context", static_cast<double>(max_context), 1.0, kMost);
   require_in_range("step_tokens", static_cast<double>(step_tokens), 1.0, kMost);
+  require_in_range("host_tokens", static_cast<double>(host_tokens), 0.0, kMost);
 }
 
 }  // namespace lamps

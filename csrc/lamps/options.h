@@ -53,6 +53,7 @@ struct Engine {
   Tokens block_tokens = 16;    // positions per block, > 0
   Tokens max_context = 0;      // longest sequence the engine takes, > 0
   Tokens step_tokens = 2048;   // tokens one step may compute, > 0
+  Tokens host_tokens = 0;      // KV positions that host memory takes, >= 0; 0: no host tier
 
   void validate() const;  // throws InvalidOption
 };

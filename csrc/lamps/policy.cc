@@ -35,6 +35,8 @@ const char* to_string(Reason reason) {
       return "the client said it was the last turn";
     case Reason::kReturned:
       return "returned";
+    case Reason::kPrefetched:
+      return "about to return";
   }
   return "?";
 }
@@ -69,6 +71,7 @@ void PolicyCore::arrive(Seconds now, const Arrival& arrival) {
       known.last_call = std::max(now - known.paused_at, 0.0);
       predictor_.observe_call(known.call_facts, known.last_call);
       if (pause_timers_.contains(arrival.session)) pause_timers_.remove(arrival.session);
+      keep_untold(arrival.session);
       record(now, arrival.session, Handling::kPreserve, Reason::kReturned);
     }
   }
@@ -84,7 +87,10 @@ void PolicyCore::arrive(Seconds now, const Arrival& arrival) {
   request.sequence = next_sequence_++;
   request.arrived = now;
   const Tokens shared =
-      std::min(arrival.prompt_tokens, arrival.shared_tokens + session.held_tokens);
+      std::min(arrival.prompt_tokens, arrival.shared_tokens + session.resident_tokens());
+  const Tokens swapped = session.copy == Copy::kHost ? session.host_tokens : 0;
+  request.host_tokens =
+      std::min(arrival.prompt_tokens - shared, std::max(arrival.host_tokens, swapped));
   ledger_.set_footprint(arrival.request, scene_.peak_of(request), shared);
   rules_->on_arrival(now, request);
   start_waiting(now, arrival.request);
@@ -108,7 +114,7 @@ void PolicyCore::admitted(Seconds now, RequestHandle handle, Tokens cached_token
   stop_waiting(handle);
   rules_->on_admission(now, request);
   request.started = now;
-  const bool had_kv = session.held_tokens > 0;
+  const bool had_kv = session.held_tokens > 0 || session.copy != Copy::kNone;
   if (session.context_tokens > 0 && request.facts.turn > 0 && !request.preempted) {
     const double kept = static_cast<double>(std::min(cached_tokens, session.context_tokens)) /
                         static_cast<double>(session.context_tokens);
@@ -124,6 +130,7 @@ void PolicyCore::admitted(Seconds now, RequestHandle handle, Tokens cached_token
   }
   session.lost_kv = false;
   ledger_.release(request.session);  // its blocks are now the request's own
+  drop_host(request.session);
   ledger_.start(handle);
   ledger_.set_context(handle, std::max(cached_tokens, ledger_.request(handle).context_tokens));
 }
@@ -169,19 +176,49 @@ void PolicyCore::finished(Seconds now, const Finish& finish) {
   rules_->on_pause(now, request.session);
   StepPlan plan;
   decide_pause(now, request.session, plan);
-  ++(session.held_tokens > 0 ? counters_.preserved : counters_.discarded);
+  if (session.held_tokens > 0) ++counters_.preserved;
+  if (session.resident_tokens() == 0) ++counters_.discarded;
   to_release_.insert(to_release_.end(), plan.release.begin(), plan.release.end());
+  to_swap_out_.insert(to_swap_out_.end(), plan.swap_out.begin(), plan.swap_out.end());
 }
 
-void PolicyCore::released(SessionHandle handle) {
-  if (!ledger_.has_session(handle)) return;
-  ledger_.release(handle);
+// Where the KV is that the session's waiting turn, if there is one, will find.
+void PolicyCore::move_footprint(SessionHandle handle, Tokens shared, Tokens host) {
   const RequestHandle waiting = ledger_.session(handle).latest;
   if (!ledger_.has_request(waiting) || !ready_.contains(waiting)) return;
   Request& request = ledger_.request(waiting);
   if (request.session != handle) return;
-  ledger_.set_footprint(waiting, request.peak_tokens, 0);
+  request.host_tokens = std::min(host, request.prompt_tokens - shared);
+  ledger_.set_footprint(waiting, request.peak_tokens, shared);
   ready_.rekey(waiting, rules_->key_of(request));
+}
+
+void PolicyCore::released(SessionHandle handle) {
+  if (!ledger_.has_session(handle)) return;
+  keep_untold(handle);
+  ledger_.release(handle);
+  ledger_.drop_host(handle);
+  move_footprint(handle, 0, 0);
+}
+
+void PolicyCore::swapped_out(Seconds /*now*/, SessionHandle handle) {
+  if (!ledger_.has_session(handle) || ledger_.session(handle).copy != Copy::kOut) return;
+  ledger_.swapped_out(handle);
+  move_footprint(handle, 0, ledger_.session(handle).host_tokens);
+}
+
+void PolicyCore::loaded(Seconds now, SessionHandle handle) {
+  if (!ledger_.has_session(handle) || ledger_.session(handle).copy != Copy::kIn) return;
+  ledger_.loaded(handle);
+  to_drop_host_.push_back(handle);
+  const Session& session = ledger_.session(handle);
+  if (session.state == SessionState::kPaused) schedule_decision(now, handle, Verdict::kUsual);
+}
+
+void PolicyCore::drop_host(SessionHandle handle) {
+  if (ledger_.session(handle).copy == Copy::kNone) return;
+  ledger_.drop_host(handle);
+  to_drop_host_.push_back(handle);
 }
 
 void PolicyCore::released_under_pressure(Seconds now, SessionHandle handle) {

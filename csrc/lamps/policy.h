@@ -38,6 +38,7 @@ struct Arrival {
   SessionHandle session = kNoHandle;  // unknown handles start a session
   Tokens prompt_tokens = 0;           // > 0
   Tokens shared_tokens = 0;           // of the prompt: KV that somebody references right now
+  Tokens host_tokens = 0;  // of the rest: KV that a host tier has beyond what we put there
   TurnHints hints;
 };
 
@@ -66,7 +67,8 @@ enum class Reason : std::uint8_t {
   kOverdue,
   kExpired,
   kFinal,
-  kReturned
+  kReturned,
+  kPrefetched
 };
 [[nodiscard]] const char* to_string(Reason reason);
 
@@ -84,16 +86,27 @@ struct Decision {
 };
 
 struct StepPlan {
-  std::vector<RequestHandle> admit;    // waiting requests that may enter, in order
+  std::vector<RequestHandle> admit;    // waiting requests that may enter, in order; without a gate
+                                       // (see Rules::gated) those skipped in the last step come on
+                                       // top of StepView::slots
   std::vector<SessionHandle> release;  // sessions whose kept KV must be let go now
   std::vector<SessionHandle> forget;   // sessions the core no longer knows: their handles are free
   std::vector<RequestHandle> run_order;  // running requests, best first: the last is the first
                                          // victim; empty: leave the order as it is
+  // With a host tier (Engine::host_tokens > 0), in this order after `release`. A copy never holds a
+  // step up: the caller starts it, tells when it is done, and tells nothing after drop_host.
+  std::vector<SessionHandle> drop_host;  // free their host room once no copy reads or writes it;
+                                         // a copy out that is not done frees its blocks as usual
+  std::vector<SessionHandle> swap_out;   // copy their kept KV to the host, then free its blocks and
+                                         // call swapped_out(); until then the blocks count as used
+  std::vector<SessionHandle> prefetch;   // load their KV into free blocks, then call loaded(); the
+                                         // blocks count as used from now on
 };
 
 struct Counters {
   std::int64_t steps = 0, arrivals = 0, returns = 0, admissions = 0, preemptions = 0;
   std::int64_t overdue = 0, preserved = 0, discarded = 0, released = 0, forgotten = 0;
+  std::int64_t swapped = 0, prefetched = 0;
 };
 
 class PolicyCore {
@@ -112,8 +125,14 @@ class PolicyCore {
   void skipped(RequestHandle request);  // planned, but the engine could not start it yet
   void preempted(Seconds now, RequestHandle request);
   void finished(Seconds now, const Finish& finish);
-  void released(SessionHandle session);  // the caller let kept KV go on its own (reset, fault)
+  // The caller let a session's KV go on its own, in the pool and on the host (reset, fault).
+  void released(SessionHandle session);
+  // Copies that were asked for are done. Ignored when the session has no use for them any more: it
+  // has returned or ended meanwhile, and drop_host has been or will be told.
+  void swapped_out(Seconds now, SessionHandle session);
+  void loaded(Seconds now, SessionHandle session);
   void observe_step(const StepLoad& load, Seconds measured);
+  void observe_copy(Bytes bytes, Seconds measured) { cost_.observe_copy(bytes, measured); }
 
   // --- once per step, before the engine schedules ---
   [[nodiscard]] StepPlan begin_step(const StepView& view);
@@ -150,6 +169,14 @@ class PolicyCore {
   void settle_pauses(Seconds now, StepPlan& plan);
   void decide_pause(Seconds now, SessionHandle handle, StepPlan& plan);
   void overrule_pauses(Seconds now, StepPlan& plan);
+  void await_return(Seconds now, SessionHandle handle);
+  void prefetch(const StepView& view, StepPlan& plan);
+  void apply(Seconds now, SessionHandle handle, Handling handling, Reason reason, StepPlan& plan);
+  [[nodiscard]] bool swap_out(Seconds now, SessionHandle handle, Reason reason, StepPlan& plan);
+  [[nodiscard]] bool swap_beats_drop(Seconds now, SessionHandle handle) const;
+  void keep_untold(SessionHandle handle);
+  void drop_host(SessionHandle handle);
+  void move_footprint(SessionHandle handle, Tokens shared, Tokens host);
   void offer(const StepView& view, StepPlan& plan);
   void admit(const StepView& view, StepPlan& plan);
   [[nodiscard]] bool make_room(Seconds now, Tokens missing, Reason reason, StepPlan& plan);
@@ -170,7 +197,10 @@ class PolicyCore {
   WaitList waits_;                         // waiting requests by the moment they began to wait
   ReadyQueue pause_timers_;                // paused sessions by the instant of their next decision
   std::vector<SessionHandle> to_release_;  // decided between steps, told in the next plan
+  std::vector<SessionHandle> to_swap_out_;
+  std::vector<SessionHandle> to_drop_host_;
   std::vector<SessionHandle> to_forget_;
+  std::vector<SessionHandle> awaited_;  // have KV on the host and are about to return
   std::vector<Decision> decisions_;
   Counters counters_;
   std::uint64_t next_sequence_ = 0;

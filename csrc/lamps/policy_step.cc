@@ -13,7 +13,10 @@ constexpr std::size_t kMostRefreshes = 4;   // ranks refreshed per step: keeps a
 constexpr std::size_t kMostScanned = 16;    // table entries looked at to find them
 constexpr std::size_t kMostDecisions = 32;  // due pauses settled per step
 constexpr Seconds kCrowdSeconds = 2.0;      // time the pressure is averaged over
-constexpr double kGrowth = 0.5;             // next re-decision when the pause has grown by half
+// A load is worth its memory when the session returns within so many times the load's duration:
+// memory that is free now is taken to be wanted at a twentieth of its price.
+constexpr double kPrefetchLead = 20.0;
+constexpr double kGrowth = 0.5;  // next re-decision when the pause has grown by half
 
 }  // namespace
 
@@ -29,7 +32,8 @@ void PolicyCore::schedule_decision(Seconds now, SessionHandle handle, Seconds ag
   if (again < 0.0) again = std::max(options_.redecide_seconds, kGrowth * elapsed);
   Seconds next = now + again;
   const Seconds end = forgotten_at(session);
-  next = session.held_tokens == 0 ? std::max(next, end) : std::min(next, end);
+  const bool nothing = session.held_tokens == 0 && session.copy == Copy::kNone;
+  next = nothing ? std::max(next, end) : std::min(next, end);
   const ReadyKey key{0, next, static_cast<std::uint64_t>(handle)};
   if (pause_timers_.contains(handle)) {
     pause_timers_.rekey(handle, key);
@@ -53,7 +57,9 @@ void PolicyCore::let_go(Seconds now, SessionHandle handle, Reason reason) {
 }
 
 void PolicyCore::end_session(Seconds now, SessionHandle handle, Reason reason) {
+  keep_untold(handle);
   if (ledger_.session(handle).held_tokens > 0) to_release_.push_back(handle);
+  drop_host(handle);
   let_go(now, handle, reason);
   if (pause_timers_.contains(handle)) pause_timers_.remove(handle);
   rules_->on_end(handle);
@@ -62,20 +68,81 @@ void PolicyCore::end_session(Seconds now, SessionHandle handle, Reason reason) {
   ++counters_.forgotten;
 }
 
+bool PolicyCore::swap_out(Seconds now, SessionHandle handle, Reason reason, StepPlan& plan) {
+  if (!scene_.host_has_room(ledger_.session(handle).held_tokens)) return false;
+  record(now, handle, Handling::kSwap, reason);
+  ledger_.swap_out(handle);
+  plan.swap_out.push_back(handle);
+  ++counters_.swapped;
+  schedule_decision(now, handle, Verdict::kUsual);
+  return true;
+}
+
+// Takes back a decision to swap that the caller has not been told yet.
+void PolicyCore::keep_untold(SessionHandle handle) {
+  if (std::erase(to_swap_out_, handle) > 0) ledger_.keep_after_all(handle);
+}
+
+// Host memory that is full never holds anything up: then the KV is dropped.
+void PolicyCore::apply(Seconds now, SessionHandle handle, Handling handling, Reason reason,
+                       StepPlan& plan) {
+  if (handling == Handling::kSwap && swap_out(now, handle, reason, plan)) return;
+  plan.release.push_back(handle);
+  let_go(now, handle, reason);
+}
+
+// Only for pauses: KV whose turn waits already would have to come back at once.
+bool PolicyCore::swap_beats_drop(Seconds now, SessionHandle handle) const {
+  const Session& session = ledger_.session(handle);
+  if (session.state != SessionState::kPaused) return false;
+  const Waste waste = waste_of(scene_.pause_context(now, session), cost_);
+  return waste.swap < waste.discard;
+}
+
 void PolicyCore::decide_pause(Seconds now, SessionHandle handle, StepPlan& plan) {
   const Session& session = ledger_.session(handle);
+  if (session.copy == Copy::kHost) return await_return(now, handle);
   Seconds again = Verdict::kUsual;
   if (session.held_tokens > 0) {
     const Verdict verdict = keeps() ? rules_->decide(now, handle) : Verdict{};
     if (verdict.handling != Handling::kPreserve) {
-      plan.release.push_back(handle);
-      let_go(now, handle, Reason::kLeastWaste);
-      return;
+      return apply(now, handle, verdict.handling, Reason::kLeastWaste, plan);
     }
     if (now <= session.paused_at) record(now, handle, Handling::kPreserve, Reason::kPreserved);
     again = verdict.again;
   }
   schedule_decision(now, handle, again);
+}
+
+// Its KV is on the host: it is fetched back when the session is about to return and there is room.
+void PolicyCore::await_return(Seconds now, SessionHandle handle) {
+  const Session& session = ledger_.session(handle);
+  const PauseContext pause = scene_.pause_context(now, session);
+  const Seconds lead = kPrefetchLead * pause.p_return * cost_.swap_time(session.host_tokens);
+  Seconds again = Verdict::kUsual;
+  if (!rules_->prefetches()) {
+    again = kForever;
+  } else if (pause.expected_remaining <= lead) {
+    awaited_.push_back(handle);
+    again = options_.redecide_seconds;
+  } else if (session.call_hint > now - session.paused_at) {  // known, not guessed
+    again = pause.expected_remaining - lead;
+  }
+  schedule_decision(now, handle, again);
+}
+
+void PolicyCore::prefetch(const StepView& view, StepPlan& plan) {
+  Tokens room = view.free_tokens - ledger_.running_growth() - ledger_.waiting_need();
+  for (const SessionHandle handle : std::exchange(awaited_, {})) {
+    if (!ledger_.has_session(handle) || ledger_.session(handle).copy != Copy::kHost) continue;
+    const Tokens tokens = ledger_.session(handle).host_tokens;
+    if (tokens > room) continue;
+    room -= tokens;
+    record(view.now, handle, Handling::kPreserve, Reason::kPrefetched);
+    ledger_.load(handle);
+    plan.prefetch.push_back(handle);
+    ++counters_.prefetched;
+  }
 }
 
 void PolicyCore::settle_pauses(Seconds now, StepPlan& plan) {
@@ -94,8 +161,7 @@ void PolicyCore::settle_pauses(Seconds now, StepPlan& plan) {
 
 void PolicyCore::overrule_pauses(Seconds now, StepPlan& plan) {
   for (const Overruled& each : rules_->overruled(now)) {
-    plan.release.push_back(each.session);
-    let_go(now, each.session, Reason::kLeastWaste);
+    apply(now, each.session, each.handling, Reason::kLeastWaste, plan);
   }
 }
 
@@ -160,10 +226,11 @@ std::vector<SessionHandle> PolicyCore::release_order(Seconds now, Tokens tokens)
 
 // Lets kept pauses go until `missing` tokens are free; lets none go if they do not hold that much.
 // The head of the queue never gives way, nor does anyone who was let in earlier in the same step.
+// Those that had better be swapped are, and the head waits for the copies that it needs.
 bool PolicyCore::make_room(Seconds now, Tokens missing, Reason reason, StepPlan& plan) {
   const SessionHandle head = ledger_.request(ready_.top()).session;
   std::vector<SessionHandle> going;
-  Tokens found = 0;
+  Tokens found = ledger_.leaving_tokens();
   for (const SessionHandle handle : release_order(now, ledger_.held_tokens())) {
     if (found >= missing) break;
     if (handle == head || planned_this_step(handle)) continue;
@@ -172,10 +239,10 @@ bool PolicyCore::make_room(Seconds now, Tokens missing, Reason reason, StepPlan&
   }
   if (found < missing) return false;
   for (const SessionHandle handle : going) {
-    plan.release.push_back(handle);
-    let_go(now, handle, reason);
+    const bool swap = swap_beats_drop(now, handle);
+    apply(now, handle, swap ? Handling::kSwap : Handling::kDiscard, reason, plan);
   }
-  return true;
+  return missing <= found - ledger_.leaving_tokens();
 }
 
 bool PolicyCore::planned_this_step(SessionHandle handle) const {
@@ -221,7 +288,8 @@ void PolicyCore::admit(const StepView& view, StepPlan& plan) {
     // One that the engine just skipped gets another try, but keeps no room from those behind it.
     if (!std::exchange(request.skipped, false)) {
       promised += asked;
-      step_tokens -= std::max<Tokens>(request.prompt_tokens - request.shared_tokens, 1);
+      const Tokens found = request.shared_tokens + request.host_tokens;
+      step_tokens -= std::max<Tokens>(request.prompt_tokens - found, 1);
     }
     request.planned = step_;
     plan.admit.push_back(head);
@@ -273,6 +341,8 @@ StepPlan PolicyCore::begin_step(const StepView& view) {
   overrule_pauses(view.now, plan);
   plan.release.insert(plan.release.end(), to_release_.begin(), to_release_.end());
   to_release_.clear();
+  plan.swap_out.insert(plan.swap_out.end(), to_swap_out_.begin(), to_swap_out_.end());
+  to_swap_out_.clear();
   for (const SessionHandle session : rules_->on_step(view.now, view.running)) {
     rekey_waiting(session);
   }
@@ -280,6 +350,8 @@ StepPlan PolicyCore::begin_step(const StepView& view) {
   if (rules_->refresh() == Refresh::kSome) refresh_some();
   if (rules_->refresh() == Refresh::kAll) refresh_all();
   rules_->gated() ? admit(view, plan) : offer(view, plan);
+  prefetch(view, plan);
+  plan.drop_host = std::exchange(to_drop_host_, {});
   update_pressure(view);
   order_running(view, plan);
   for (const SessionHandle handle : std::exchange(to_forget_, {})) {

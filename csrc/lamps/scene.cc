@@ -27,6 +27,8 @@ Outlook Scene::outlook_of(const Request& request) const {
   Outlook outlook;
   outlook.context_tokens = request.prompt_tokens;
   outlook.cached_tokens = std::min(request.shared_tokens, request.prompt_tokens);
+  outlook.host_tokens =
+      std::min(request.host_tokens, outlook.context_tokens - outlook.cached_tokens);
   outlook.output_tokens = expected_output(request);
   if (request.final_hint) return outlook;
   outlook.p_return = predictor.p_return(request.facts, 0.0);
@@ -34,6 +36,10 @@ Outlook Scene::outlook_of(const Request& request) const {
       request.call_hint >= 0.0 ? request.call_hint : predictor.remaining_call(request.facts, 0.0);
   outlook.further_segments = predictor.further_turns(request.facts);
   return outlook;
+}
+
+bool Scene::host_has_room(Tokens tokens) const {
+  return ledger.host_tokens() + tokens <= engine.host_tokens;
 }
 
 PauseContext Scene::pause_context(Seconds now, const Session& session) const {
@@ -48,6 +54,7 @@ PauseContext Scene::pause_context(Seconds now, const Session& session) const {
   pause.pressure = load.pressure;
   pause.loss_share = load.loss_share;
   pause.chunk = engine.step_tokens;
+  pause.host_memory_free = host_has_room(pause.context_tokens);
   return pause;
 }
 

@@ -21,11 +21,19 @@ struct PauseContext {
   bool host_memory_free = false;  // room for the session in host memory
 };
 
+// What it costs not to keep the KV, in parts, since they fall due at different moments.
+struct Loss {
+  TokenSeconds drop = 0;      // if the session returns: t_rc * (C/2 + C_other) * loss_share
+  TokenSeconds swap_out = 0;  // at once: t_out * C; kForever if there is no bandwidth or host room
+  TokenSeconds swap_in = 0;   // if the session returns: t_in * C
+};
+
+[[nodiscard]] Loss loss_of(const PauseContext& pause, const CostModel& cost);
+
 struct Waste {
   TokenSeconds preserve = 0;  // C * E[T] * pressure
-  TokenSeconds discard = 0;   // t_rc * (C/2 + C_other) * p_return * loss_share
-  TokenSeconds swap = 0;      // t_out * C + p_return * t_in * C; kForever if there is no bandwidth
-                              // or no host room
+  TokenSeconds discard = 0;   // p_return * drop
+  TokenSeconds swap = 0;      // swap_out + p_return * swap_in
 };
 
 [[nodiscard]] Waste waste_of(const PauseContext& pause, const CostModel& cost);

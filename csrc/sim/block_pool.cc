@@ -127,7 +127,7 @@ void BlockPool::release(ChainId id, Blocks end) {
   forget_if_done(id);
 }
 
-void BlockPool::append(ChainId id, Blocks low, Blocks high) {
+BlockPool::RunId BlockPool::make_run(ChainId chain, Blocks low, Blocks high) {
   RunId fresh;
   if (idle_runs_.empty()) {
     fresh = static_cast<RunId>(runs_.size());
@@ -136,14 +136,52 @@ void BlockPool::append(ChainId id, Blocks low, Blocks high) {
     fresh = idle_runs_.back();
     idle_runs_.pop_back();
   }
+  run(fresh) = {};
+  run(fresh).chain = chain;
+  run(fresh).low = low;
+  run(fresh).high = high;
+  return fresh;
+}
+
+void BlockPool::append(ChainId id, Blocks low, Blocks high) {
+  const RunId fresh = make_run(id, low, high);
   Run& added = run(fresh);
-  added = {.chain = id, .low = low, .high = high, .before = last_};
+  added.before = last_;
   (last_ == kNoRun ? first_ : run(last_).after) = fresh;
   last_ = fresh;
   if (id == kNoChain) return;
   added.older = at(id).newest;
   if (added.older != kNoRun) run(added.older).newer = fresh;
   at(id).newest = fresh;
+}
+
+Blocks BlockPool::cut(ChainId id, Blocks end) {
+  if (at(id).cached <= end) return 0;
+  at(id).cached = end;
+  for (RunId next = at(id).newest; next != kNoRun;) {
+    const RunId here = next;
+    next = run(here).older;
+    if (run(here).high <= end) continue;
+    if (run(here).low >= end) {
+      unlink_from_chain(here);
+      run(here).chain = kNoChain;
+      continue;
+    }
+    // Split it: its high end is evicted first.
+    const RunId nameless = make_run(kNoChain, end, run(here).high);
+    const RunId before = run(here).before;
+    run(here).high = end;
+    run(here).before = nameless;
+    run(nameless).after = here;
+    run(nameless).before = before;
+    (before == kNoRun ? first_ : run(before).after) = nameless;
+  }
+  const Blocks beyond = std::max<Blocks>(referenced(id) - end, 0);
+  while (referenced(id) > end) {
+    drop_reference(at(id), referenced(id));
+    add_reference(at(id), end);
+  }
+  return beyond;
 }
 
 void BlockPool::unlink_from_queue(RunId id) {

@@ -48,6 +48,11 @@ class BlockPool {
   [[nodiscard]] Blocks extend(ChainId chain, Blocks from, Blocks to);
   void release(ChainId chain, Blocks end);
 
+  // What followed position `end` >= base has been replaced by other content: copies of it cannot be
+  // hit any more, but keep their place in the queue. References end there from now on; returns how
+  // many referenced blocks lay beyond, which are the caller's to give back.
+  [[nodiscard]] Blocks cut(ChainId chain, Blocks end);
+
   void take(Blocks count);          // count <= free(): blank ones first, then evicts
   void give_back_blank(Blocks n);   // blocks taken that never got content
   void give_back_cached(Blocks n);  // duplicates: last in the queue, but never hit
@@ -88,6 +93,7 @@ class BlockPool {
   [[nodiscard]] const Run& run(RunId id) const { return runs_[static_cast<std::size_t>(id)]; }
   void add_reference(Chain& chain, Blocks end);
   void drop_reference(Chain& chain, Blocks end);
+  RunId make_run(ChainId chain, Blocks low, Blocks high);
   void append(ChainId chain, Blocks low, Blocks high);
   void unlink_from_queue(RunId id);
   void unlink_from_chain(RunId id);

@@ -12,7 +12,16 @@ Engine core_engine(const EngineModel& model) {
   return {.capacity_tokens = model.blocks() * model.block_tokens,
           .block_tokens = model.block_tokens,
           .max_context = model.max_context,
-          .step_tokens = model.step_tokens};
+          .step_tokens = model.step_tokens,
+          .host_tokens = model.swaps() ? model.host_tokens : 0};
+}
+
+// The shim measures the bandwidth when it starts; here it is known.
+Options with_bandwidth(Options options, const EngineModel& model) {
+  if (!model.swaps()) return options;
+  options.cost.swap_bytes_per_s = model.cost.swap_bytes_per_s;
+  options.cost.kv_bytes_per_token = model.cost.kv_bytes_per_token;
+  return options;
 }
 
 template <typename... Handlers>
@@ -24,13 +33,16 @@ struct Overloaded : Handlers... {
 
 CoreDriver::CoreDriver(const EngineModel& engine, const Options& options, KvCache& kv,
                        bool count_decisions)
-    : options_(options),
-      kv_(kv),
-      core_(core_engine(engine), options),
+    : kv_(kv),
+      core_(core_engine(engine), with_bandwidth(options, engine)),
+      swap_(engine.swaps() ? std::make_unique<SwapSpace>(engine, kv) : nullptr),
+      block_tokens_(engine.block_tokens),
+      block_bytes_(engine.block_tokens * engine.cost.kv_bytes_per_token),
       step_tokens_(engine.step_tokens),
       max_running_(engine.max_running),
       everything_((engine.blocks() + 1) * engine.block_tokens),
-      keeps_(options.preserve && engine.prefix_caching),
+      keeps_(core_.keeps() && engine.prefix_caching),
+      youngest_goes_first_(options.policy == PolicyName::kSessionFcfs),
       counting_(count_decisions) {
   core_.record_decisions(counting_);
 }
@@ -49,6 +61,7 @@ SessionHandle CoreDriver::resolve(ClientId client) {
   }
   at(handle) = {};
   at(handle).client = client;
+  at(handle).number = begun_++;
   return handle;
 }
 
@@ -59,8 +72,20 @@ void CoreDriver::client_gone(ClientId client) {
   handle = kNoHandle;
 }
 
-void CoreDriver::forget(SessionHandle session) {
+void CoreDriver::rewritten(ClientId client, Tokens kept) {
+  const auto index = static_cast<std::size_t>(client);
+  const bool known = index < of_client_.size() && of_client_[index] != kNoHandle;
+  if (!known) return kv_.rewritten(client, kept, nullptr, nullptr);
+  const SessionHandle handle = of_client_[index];
+  Known& session = at(handle);
+  kv_.rewritten(client, kept, session.holds ? &session.kept : nullptr,
+                swap_ ? swap_->landing(handle) : nullptr);
+  if (swap_) swap_->rewritten(handle, kept / block_tokens_);
+}
+
+void CoreDriver::forget(Seconds now, SessionHandle session) {
   let_go(session);
+  if (swap_) swap_->drop(session, now);
   const ClientId client = at(session).client;
   if (client != kNoHandle) of_client_[static_cast<std::size_t>(client)] = kNoHandle;
   idle_.push_back(session);
@@ -85,13 +110,18 @@ const std::string& CoreDriver::tool_name(std::int32_t tool) {
 
 void CoreDriver::arrived(Seconds now, TurnId id, Turn& turn, const TurnRequest& request) {
   turn.session = resolve(request.client);
-  const Known& session = at(turn.session);
+  Known& session = at(turn.session);
+  session.group = request.group;
+  turn.number = session.number;
   Arrived event{now, {}, request.names_tool ? request.tool : kNoHandle};
   event.arrival.request = id;
   event.arrival.session = turn.session;
   event.arrival.prompt_tokens = request.prompt_tokens;
   if (keeps_) {
-    const Blocks own = session.holds ? kv_.unique(session.kept) : 0;
+    Blocks own = session.holds ? kv_.unique(session.kept) : 0;
+    if (const Turn* landing = swap_ ? swap_->landing(turn.session) : nullptr) {
+      own = std::max<Blocks>(landing->hashed - landing->shared_blocks, 0);
+    }
     event.arrival.shared_tokens =
         std::max<Tokens>(kv_.tokens_in(kv_.referenced_hit(turn) - own), 0);
   }
@@ -110,6 +140,7 @@ void CoreDriver::step_took(const StepLoad& load, Seconds seconds) {
 void CoreDriver::admitted(Seconds now, TurnId id, const Turn& turn, Tokens cached) {
   events_.push_back(Admitted{now, id, cached});
   let_go(turn.session);  // its blocks are the turn's own now
+  if (swap_) swap_->taken_over(turn.session);
 }
 
 void CoreDriver::finished(Seconds now, TurnId id, Turn& turn) {
@@ -118,15 +149,10 @@ void CoreDriver::finished(Seconds now, TurnId id, Turn& turn) {
   at(turn.session).tool = turn.tool;
   if (keeps_ && !turn.final_hint) {
     let_go(turn.session);
-    Known& session = at(turn.session);
-    session.kept = kv_.keep(turn, now);
-    if (session.kept.group != kNoChain || session.kept.chain != kNoChain) {
-      session.holds = true;
-      session.own_blocks =
-          session.kept.chain == kNoChain ? 0 : session.kept.end - turn.shared_blocks;
-      kept_blocks_ += session.own_blocks;
-      ++holders_;
-      held = kv_.unique(session.kept);
+    const KeptBlocks kept = kv_.keep(turn, now);
+    if (kept.group != kNoChain || kept.chain != kNoChain) {
+      hold(turn.session, kept, kept.chain == kNoChain ? 0 : kept.end - turn.shared_blocks);
+      held = kv_.unique(kept);
     }
   } else {
     kv_.free(turn, now);
@@ -152,12 +178,21 @@ void CoreDriver::apply(const Event& event) {
           [this](const Pressure& each) { core_.released_under_pressure(each.now, each.session); },
           [this](const Skipped& each) { core_.skipped(each.turn); },
           [this](const StepTook& each) { core_.observe_step(each.load, each.seconds); },
+          [this](const CopyDone& each) {
+            core_.observe_copy(each.copy.blocks * block_bytes_, each.copy.seconds);
+            if (each.copy.out) {
+              core_.swapped_out(each.now, each.copy.session);
+            } else {
+              core_.loaded(each.now, each.copy.session);
+            }
+          },
       },
       event);
 }
 
 std::span<const TurnId> CoreDriver::begin_step(Seconds now, std::vector<TurnId>& running,
                                                const std::vector<Turn>& turns) {
+  if (swap_) finish_copies(now);
   for (const Event& event : events_) apply(event);
   events_.clear();
   context_.clear();
@@ -171,9 +206,12 @@ std::span<const TurnId> CoreDriver::begin_step(Seconds now, std::vector<TurnId>&
                             .running = running,
                             .context = context_});
   for (const SessionHandle session : plan_.release) let_go(session);
-  if (plan_.run_order.size() == running.size()) running = plan_.run_order;
+  if (swap_) start_copies(now);
+  if (plan_.run_order.size() == running.size() && !youngest_goes_first_) {
+    running = plan_.run_order;
+  }
   if (counting_) count_decisions();
-  for (const SessionHandle session : plan_.forget) forget(session);
+  for (const SessionHandle session : plan_.forget) forget(now, session);
   return plan_.admit;
 }
 
@@ -182,6 +220,16 @@ void CoreDriver::count_decisions() {
     const std::int32_t tool = at(decision.session).tool;
     ++decisions_[{decision.handling, decision.reason, tool}];
   }
+}
+
+Blocks CoreDriver::kept_blocks() const {
+  return kept_blocks_ + (swap_ ? swap_->landing_room() : 0);
+}
+
+Blocks CoreDriver::nameless_blocks() const {
+  Blocks blocks = swap_ ? swap_->landing_blocks() : 0;
+  for (const Known& each : known_) blocks += each.holds ? each.kept.replaced : 0;
+  return blocks;
 }
 
 void CoreDriver::check_invariants() const {

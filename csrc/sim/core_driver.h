@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <tuple>
@@ -15,6 +16,7 @@
 #include "lamps/policy.h"
 #include "sim/engine_model.h"
 #include "sim/kv_cache.h"
+#include "sim/swap_space.h"
 #include "sim/turn.h"
 
 namespace lamps::sim {
@@ -35,6 +37,9 @@ class CoreDriver {
   void skipped(TurnId id);
   void step_took(const StepLoad& load, Seconds seconds);
   void client_gone(ClientId client);
+  void rewritten(ClientId client, Tokens kept);  // see VirtualEngine
+  // The core wants vLLM's own priority mode, where the turn of the youngest session is preempted.
+  [[nodiscard]] bool youngest_goes_first() const { return youngest_goes_first_; }
 
   // --- a step ---
   // Lets go of what the core lets go of. `running` is put into the order the core wants.
@@ -54,8 +59,16 @@ class CoreDriver {
     return false;
   }
 
+  // --- KV on the host, where the core swaps ---
+  [[nodiscard]] bool must_wait(const Turn& turn) const;    // a load for it is under way
+  [[nodiscard]] Blocks loadable(const Turn& turn) const;   // one past the last position
+  [[nodiscard]] Seconds load(Blocks blocks, Seconds now);  // returns when it is done
+  [[nodiscard]] const SwapSpace* swap() const { return swap_.get(); }
+
   [[nodiscard]] const PolicyCore& core() const { return core_; }
-  [[nodiscard]] Blocks kept_blocks() const { return kept_blocks_; }
+  [[nodiscard]] Blocks kept_blocks() const;
+  // Of the blocks kept and of loads under way, those that are in no chain. O(n)
+  [[nodiscard]] Blocks nameless_blocks() const;
   [[nodiscard]] std::int64_t holders() const { return holders_; }
   [[nodiscard]] const DecisionCounts& decisions() const { return decisions_; }
   void check_invariants() const;  // throws InvariantViolation
@@ -90,30 +103,43 @@ class CoreDriver {
     StepLoad load;
     Seconds seconds;
   };
-  using Event = std::variant<Arrived, Admitted, Preempted, Finished, Pressure, Skipped, StepTook>;
+  struct CopyDone {
+    Seconds now;
+    SwapSpace::Done copy;
+  };
+  using Event =
+      std::variant<Arrived, Admitted, Preempted, Finished, Pressure, Skipped, StepTook, CopyDone>;
 
   struct Known {                  // a session of the core
     ClientId client = kNoHandle;  // kNoHandle: it has ended
     std::int32_t tool = kNoHandle;
+    std::int32_t group = kNoHandle;
     KeptBlocks kept;
-    Blocks own_blocks = 0;  // of the kept blocks, those in the session's own chain
+    std::int64_t number = 0;  // how many sessions had begun before it
+    Blocks own_blocks = 0;    // of the kept blocks, those that are not the group's
     bool holds = false;
   };
   [[nodiscard]] Known& at(SessionHandle handle) { return known_[static_cast<std::size_t>(handle)]; }
   SessionHandle resolve(ClientId client);
   void apply(const Event& event);
+  void hold(SessionHandle session, const KeptBlocks& kept, Blocks own);
+  void finish_copies(Seconds now);
+  void start_copies(Seconds now);
   bool let_go(SessionHandle session);  // false: it kept nothing
-  void forget(SessionHandle session);
+  void forget(Seconds now, SessionHandle session);
   void count_decisions();
   const std::string& tool_name(std::int32_t tool);
 
-  Options options_;
   KvCache& kv_;
   PolicyCore core_;
+  std::unique_ptr<SwapSpace> swap_;  // null: the core does not swap
+  Tokens block_tokens_;
+  Bytes block_bytes_;
   Tokens step_tokens_;
   Tokens max_running_;
   Tokens everything_;
   bool keeps_;
+  bool youngest_goes_first_;
   bool counting_;
   std::vector<Event> events_;
   std::vector<Known> known_;              // by session handle
@@ -122,6 +148,7 @@ class CoreDriver {
   std::vector<std::string> tool_names_;
   std::vector<Tokens> context_;  // per running turn
   StepPlan plan_;
+  std::int64_t begun_ = 0;  // sessions
   Blocks kept_blocks_ = 0;
   std::int64_t holders_ = 0;
   DecisionCounts decisions_;

@@ -39,9 +39,13 @@ EngineTotals& EngineTotals::operator+=(const EngineTotals& other) {
 
 VirtualEngine::VirtualEngine(const EngineModel& model, Scheduling scheduling,
                              const Options& options, bool count_decisions)
-    : model_(model), scheduling_(scheduling), kv_(model), line_(scheduling) {
+    : model_(model),
+      youngest_goes_first_(scheduling == Scheduling::kPriority),
+      kv_(model),
+      line_(scheduling) {
   if (scheduling == Scheduling::kCore) {
     core_ = std::make_unique<CoreDriver>(model, options, kv_, count_decisions);
+    youngest_goes_first_ = core_->youngest_goes_first();
   }
 }
 
@@ -55,9 +59,20 @@ void VirtualEngine::client_gone(ClientId client) {
   if (core_) core_->client_gone(client);
 }
 
+void VirtualEngine::rewritten(ClientId client, Tokens kept) {
+  if (core_) {
+    core_->rewritten(client, kept);
+  } else {
+    kv_.rewritten(client, kept, nullptr, nullptr);
+  }
+}
+
 std::size_t VirtualEngine::waiting() const { return inbox_.size() + line_.size() + loads_.size(); }
 
-Tokens VirtualEngine::stored_tokens() const { return kv_.tokens_in(kv_.stored_blocks()); }
+Tokens VirtualEngine::stored_tokens() const {
+  return kv_.tokens_in(core_ && core_->swap() ? core_->swap()->stored_blocks()
+                                              : kv_.stored_blocks());
+}
 
 Occupancy VirtualEngine::occupancy() const {
   const BlockPool& pool = kv_.pool();
@@ -66,7 +81,8 @@ Occupancy VirtualEngine::occupancy() const {
           .held = kv_.tokens_in(held),
           .cached = kv_.tokens_in(pool.free() - pool.blank()),
           .empty = kv_.tokens_in(pool.blank()),
-          .host = kv_.tokens_in(kv_.host().used())};
+          .host = kv_.tokens_in(core_ && core_->swap() ? core_->swap()->host_blocks()
+                                                       : kv_.host().used())};
 }
 
 void VirtualEngine::account(Seconds now) {
@@ -128,6 +144,18 @@ void VirtualEngine::finish(Seconds now, TurnId id) {
   finished_.push_back(done);
 }
 
+// Steps are planned ahead: the output of a turn that was preempted meanwhile is delivered, but
+// counts for nothing else.
+void VirtualEngine::take_output(Turn& served, const Scheduled& each) {
+  served.in_flight -= each.tokens;
+  if (served.stale > 0) {
+    served.stale -= each.tokens;
+  } else if (each.samples) {
+    --served.placeholders;
+    kv_.commit(served, served.computed - served.placeholders);
+  }
+}
+
 std::span<const Turn> VirtualEngine::end_step(Seconds now) {
   finished_.clear();
   if (in_flight_.empty() || in_flight_.front().ends_at > now) return finished_;
@@ -138,16 +166,10 @@ std::span<const Turn> VirtualEngine::end_step(Seconds now) {
   observe(now, step);
   for (const Scheduled& each : step.turns) {
     Turn& served = turn(each.turn);
-    served.in_flight -= each.tokens;
-    const bool stale = served.stale > 0;
-    if (stale) served.stale -= each.tokens;
+    if (model_.ahead) take_output(served, each);
     if (!each.samples) continue;
     if (served.tokens++ == served.prompt) served.first_token = now;
     ++totals_.output_tokens;
-    if (!stale && model_.ahead) {
-      --served.placeholders;
-      kv_.commit(served, served.computed - served.placeholders);
-    }
     if (served.tokens == served.target) finish(now, each.turn);
   }
   if (!finished_.empty()) {
@@ -186,7 +208,8 @@ void VirtualEngine::plan(Seconds now) {
 }
 
 void VirtualEngine::check_invariants() const {
-  Blocks elsewhere = 0;  // taken, but without content that the pool knows
+  Blocks elsewhere =
+      core_ ? core_->nameless_blocks() : 0;  // taken, but without content that the pool knows
   for (const Turn& each : turns_) {
     if (each.chain == kNoChain || each.room == 0) continue;
     elsewhere += each.room / model_.block_tokens - each.hashed + each.duplicates;

@@ -52,6 +52,8 @@ class VirtualEngine {
   // A turn reaches the engine; it is taken in when the step under way has ended.
   void send(Seconds now, const TurnRequest& request);
   void client_gone(ClientId client);
+  // Between two turns of it: all but the first `kept` tokens of its context have been replaced.
+  void rewritten(ClientId client, Tokens kept);
 
   // The instant at which the engine acts next; kForever when it has nothing to do.
   [[nodiscard]] Seconds wakes_at() const { return wakes_at_; }
@@ -73,7 +75,7 @@ class VirtualEngine {
  private:
   struct Scheduled {
     TurnId turn;
-    Tokens tokens;
+    std::int32_t tokens;
     bool samples;
   };
   struct Step {
@@ -91,6 +93,7 @@ class VirtualEngine {
 
   [[nodiscard]] Turn& turn(TurnId id) { return turns_[static_cast<std::size_t>(id)]; }
   void take_in(Seconds now, const TurnRequest& request);
+  void take_output(Turn& served, const Scheduled& each);
   void finish(Seconds now, TurnId id);
   void observe(Seconds now, const Step& step);
   void account(Seconds now);
@@ -99,6 +102,8 @@ class VirtualEngine {
   void schedule_running(Seconds now);
   void schedule_waiting(Seconds now);
   [[nodiscard]] bool resume_loaded(Seconds now);
+  [[nodiscard]] Blocks on_host(const Turn& turn, Seconds now) const;
+  [[nodiscard]] Seconds start_load(const Turn& turn, Blocks blocks, Seconds now);
   [[nodiscard]] Entry enter(Seconds now, TurnId id);
   template <typename Fits>
   [[nodiscard]] bool room(Seconds now, const Turn& needs, const Fits& fits) {
@@ -111,7 +116,7 @@ class VirtualEngine {
   void unschedule(TurnId id);
 
   EngineModel model_;
-  Scheduling scheduling_;
+  bool youngest_goes_first_;  // as a victim; else the last that runs
   KvCache kv_;
   std::unique_ptr<CoreDriver> core_;  // null: stock vLLM
   std::vector<Turn> turns_;

@@ -11,6 +11,7 @@ namespace lamps::sim {
 namespace {
 
 constexpr std::array<std::string_view, 3> kSchedulings = {"core", "fcfs", "priority"};
+constexpr std::array<std::string_view, 2> kHostUses = {"offload", "swap"};
 constexpr std::array<std::string_view, 3> kRoutings = {"sticky", "round-robin", "least-loaded"};
 
 template <typename Enum>
@@ -32,15 +33,23 @@ void require(const char* name, Tokens value, double low, double high) {
 
 std::span<const std::string_view> scheduling_names() { return kSchedulings; }
 std::span<const std::string_view> routing_names() { return kRoutings; }
+std::span<const std::string_view> host_use_names() { return kHostUses; }
 Scheduling scheduling_from(std::string_view name) {
   return find<Scheduling>("scheduler", kSchedulings, name);
 }
 Routing routing_from(std::string_view name) { return find<Routing>("router", kRoutings, name); }
 
-Seconds EngineModel::step_time(Tokens tokens, Tokens requests, Tokens context) const {
+HostUse host_use_from(std::string_view name) { return find<HostUse>("host", kHostUses, name); }
+
+Seconds EngineModel::step_time(Tokens tokens, Tokens requests) const {
   return cost.base + cost.per_prefill * static_cast<double>(tokens - requests) +
-         cost.per_decode * static_cast<double>(requests) +
-         cost.per_context * static_cast<double>(context);
+         cost.per_decode * static_cast<double>(requests);
+}
+
+Seconds EngineModel::attention_time(Tokens tokens, Tokens context) const {
+  const auto t = static_cast<double>(tokens), c = static_cast<double>(context);
+  const double pairs = tokens > 1 ? t * (c + t / 2) : 0.0;
+  return cost.per_context * c + per_prefill_context * pairs;
 }
 
 Seconds EngineModel::copy_time(Tokens tokens) const {
@@ -58,8 +67,9 @@ void EngineModel::validate() const {
   require("host_tokens", host_tokens, 0, 1e12);
   const CostModel in_range(cost);                   // its constructor checks
   require_in_range("base", cost.base, 1e-6, 10.0);  // time must pass in every step
+  require_in_range("per_prefill_context", per_prefill_context, 0.0, 1e-3);
   if (host_tokens > 0) {
-    require_in_range("swap_bytes_per_s", cost.swap_bytes_per_s, 1.0, 1e13);
+    require_in_range("host_bytes_per_s", cost.swap_bytes_per_s, 1.0, 1e13);
     require("kv_bytes_per_token", cost.kv_bytes_per_token, 1, 1 << 30);
   }
 }

@@ -17,10 +17,12 @@ void VirtualEngine::put(TurnId id, Tokens tokens) {
     if (served.preemptions > 0) totals_.recomputed_after_preemption += again;
   }
   served.computed += tokens;
-  served.in_flight += tokens;
   const bool samples = served.computed == served.tokens + served.placeholders;
-  if (samples && model_.ahead) ++served.placeholders;
-  step_.turns.push_back({id, tokens, samples});
+  if (model_.ahead) {
+    served.in_flight += tokens;
+    if (samples) ++served.placeholders;
+  }
+  step_.turns.push_back({id, static_cast<std::int32_t>(tokens), samples});
   budget_ -= tokens;
 }
 
@@ -30,12 +32,12 @@ void VirtualEngine::unschedule(TurnId id) {
                                   [=](const Scheduled& each) { return each.turn == id; });
   if (place == step_.turns.end()) return;
   budget_ += place->tokens;
-  turn(id).in_flight -= place->tokens;
+  if (model_.ahead) turn(id).in_flight -= place->tokens;
   step_.turns.erase(place);
 }
 
 std::size_t VirtualEngine::victim() const {
-  if (scheduling_ != Scheduling::kPriority) return running_.size() - 1;
+  if (!youngest_goes_first_) return running_.size() - 1;
   const auto youngest =
       std::max_element(running_.begin(), running_.end(), [this](TurnId a, TurnId b) {
         return turns_[static_cast<std::size_t>(a)].number <
@@ -96,11 +98,22 @@ void VirtualEngine::schedule_running(Seconds now) {
   }
 }
 
+// One past the last position that the turn could load; never its last token.
+Blocks VirtualEngine::on_host(const Turn& turn, Seconds now) const {
+  if (kv_.host().on()) return kv_.hit_on_host(turn, now);
+  if (!core_) return 0;
+  return std::min(core_->loadable(turn), (turn.tokens - 1) / model_.block_tokens);
+}
+
+Seconds VirtualEngine::start_load(const Turn& turn, Blocks blocks, Seconds now) {
+  return kv_.host().on() ? kv_.load(turn, blocks, now) : core_->load(blocks, now);
+}
+
 VirtualEngine::Entry VirtualEngine::enter(Seconds now, TurnId id) {
   Turn& entering = turn(id);
-  if (entering.stale > 0) return Entry::kDeferred;
+  if (entering.stale > 0 || (core_ && core_->must_wait(entering))) return Entry::kDeferred;
   const Blocks hit = kv_.hit(entering);
-  const Blocks loadable = kv_.host().on() ? kv_.hit_on_host(entering, now) - hit : 0;
+  const Blocks loadable = on_host(entering, now) - hit;
   // The whole prompt has to fit, though only a part of it may be computed now.
   const auto fits = [&] { return kv_.fits(entering, hit, entering.tokens); };
   if (!room(now, entering, fits)) return Entry::kNoRoom;
@@ -113,7 +126,7 @@ VirtualEngine::Entry VirtualEngine::enter(Seconds now, TurnId id) {
     kv_.start(entering, hit, entering.computed);
     entering.loaded += kv_.tokens_in(loadable);
     totals_.loaded_tokens += kv_.tokens_in(loadable);
-    loads_.push_back({id, kv_.load(entering, loadable, now)});
+    loads_.push_back({id, start_load(entering, loadable, now)});
     entered_.emplace_back(id, entering.computed);
     return Entry::kStarted;
   }
@@ -198,11 +211,12 @@ void VirtualEngine::schedule(Seconds now) {
   if (requests == 0) return;
   ++totals_.steps;
   totals_.prefill_tokens += tokens - requests;
-  Tokens attended = 0;
-  if (model_.cost.per_context > 0) {
-    for (const Scheduled& each : step_.turns) attended += turn(each.turn).computed - each.tokens;
+  step_.seconds = model_.step_time(tokens, requests);
+  if (model_.cost.per_context > 0 || model_.per_prefill_context > 0) {
+    for (const Scheduled& each : step_.turns) {
+      step_.seconds += model_.attention_time(each.tokens, turn(each.turn).computed - each.tokens);
+    }
   }
-  step_.seconds = model_.step_time(tokens, requests, attended);
 }
 
 }  // namespace lamps::sim

@@ -8,7 +8,7 @@
 namespace lamps::sim {
 
 HostTier::HostTier(const EngineModel& engine)
-    : capacity_(engine.host_tokens / engine.block_tokens),
+    : capacity_(engine.offloads() ? engine.host_tokens / engine.block_tokens : 0),
       block_seconds_(capacity_ > 0 ? engine.copy_time(engine.block_tokens) : 0.0) {}
 
 HostTier::EntryId HostTier::open(Blocks base) {
@@ -72,6 +72,15 @@ void HostTier::evict(Blocks wanted, EntryId spared) {
     }
     id = next;
   }
+}
+
+void HostTier::cut(EntryId id, Blocks end) {
+  Entry& entry = at(id);
+  if (entry.end <= end) return;
+  used_ -= entry.end - end;
+  entry.end = end;
+  entry.complete = std::min(entry.complete, end);
+  if (entry.end == entry.base) unlist(id);
 }
 
 Blocks HostTier::store(EntryId id, Blocks end, Seconds now) {

@@ -26,7 +26,8 @@ class HostTier {
 
   // One past the last position that can be loaded at `now`; the base when there is none.
   [[nodiscard]] Blocks available(EntryId entry, Seconds now) const;
-  void touch(EntryId entry);  // most recently used now
+  void touch(EntryId entry);            // most recently used now
+  void cut(EntryId entry, Blocks end);  // the copies beyond are of replaced content: dropped
   // Copies what is missing of [base, end); returns how many blocks that is.
   Blocks store(EntryId entry, Blocks end, Seconds now);
   // When a load of so many blocks that starts at `now` at the earliest is complete.

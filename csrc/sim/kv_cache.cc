@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 namespace lamps::sim {
 namespace {
@@ -24,19 +25,42 @@ KvCache::Owner& KvCache::owner(std::vector<Owner>& owners, std::int32_t id, Bloc
   Owner& found = owners[index_of(id)];
   if (found.chain == kNoChain) {
     found.chain = pool_.open(base);
+    found.base = base;
     if (host_.on()) found.entry = host_.open(base);
   }
   return found;
 }
 
 void KvCache::attach(Turn& turn, const TurnRequest& request) {
-  if (request.group >= 0) {
-    turn.shared_blocks = request.shared_tokens / block_;
-    turn.group_id = request.group;
-    if (turn.shared_blocks > 0) turn.group = owner(groups_, request.group, 0).chain;
-  }
-  turn.chain = owner(clients_, request.client, turn.shared_blocks).chain;
+  const Blocks shared = request.group >= 0 ? request.shared_tokens / block_ : 0;
+  const Owner& own = owner(clients_, request.client, shared);
+  turn.chain = own.chain;
+  turn.shared_blocks = own.base;
+  turn.group_id = request.group;
+  if (turn.shared_blocks > 0) turn.group = owner(groups_, request.group, 0).chain;
   turn.hash_at = caching_ ? block_ : kNoHash;
+}
+
+void KvCache::rewritten(ClientId client, Tokens kept, KeptBlocks* held, Turn* landing) {
+  if (index_of(client) >= clients_.size()) return;
+  Owner& own = clients_[index_of(client)];
+  if (own.chain == kNoChain) return;
+  const Blocks end = kept / block_;
+  if (end < own.base) {  // nothing of its own is left
+    client_gone(client);
+    owner(clients_, client, end);
+    return;
+  }
+  const Blocks beyond = pool_.cut(own.chain, end);
+  if (own.entry != HostTier::kNoEntry) host_.cut(own.entry, end);
+  if (beyond == 0) return;
+  if (landing != nullptr) {  // they are unhashed blocks of it from now on
+    landing->hashed = end;
+    return;
+  }
+  held->replaced += beyond;  // nobody else references a chain between two turns
+  held->end = end;
+  if (end == own.base) held->chain = kNoChain;
 }
 
 void KvCache::client_gone(ClientId client) {
@@ -155,7 +179,16 @@ KeptBlocks KvCache::keep(Turn& turn, Seconds now) {
   return kept;
 }
 
+KeptBlocks KvCache::keep_all(Turn& turn) {
+  const Blocks nameless = turn.room / block_ - turn.hashed + std::exchange(turn.duplicates, 0);
+  turn.room = turn.hashed * block_;
+  KeptBlocks kept = keep(turn, 0.0);
+  kept.replaced = nameless;
+  return kept;
+}
+
 void KvCache::drop(const KeptBlocks& kept) {
+  pool_.give_back_cached(kept.replaced);
   if (kept.chain != kNoChain) pool_.release(kept.chain, kept.end);
   if (kept.group != kNoChain) pool_.release(kept.group, kept.group_end);
 }
@@ -163,7 +196,8 @@ void KvCache::drop(const KeptBlocks& kept) {
 void KvCache::free(Turn& turn, Seconds now) { drop(keep(turn, now)); }
 
 Blocks KvCache::unique(const KeptBlocks& kept) const {
-  Blocks blocks = kept.chain == kNoChain ? 0 : pool_.unique(kept.chain, kept.end);
+  Blocks blocks = kept.replaced;
+  if (kept.chain != kNoChain) blocks += pool_.unique(kept.chain, kept.end);
   if (kept.group != kNoChain) blocks += pool_.unique(kept.group, kept.group_end);
   return blocks;
 }

@@ -18,6 +18,7 @@ struct KeptBlocks {
   ChainId chain = kNoChain;
   Blocks group_end = 0;
   Blocks end = 0;
+  Blocks replaced = 0;  // blocks whose content nobody will look for any more
 };
 
 class KvCache {
@@ -27,6 +28,10 @@ class KvCache {
   // Finds or makes the chains of the turn's session and group.
   void attach(Turn& turn, const TurnRequest& request);
   void client_gone(ClientId client);  // its session has ended: nothing of it will be looked up
+  // The session has replaced what followed its first `kept` tokens. `held`: what is kept for it, or
+  // null.
+  // `landing`: what a load for it goes to, or null.
+  void rewritten(ClientId client, Tokens kept, KeptBlocks* held, Turn* landing);
 
   // Leading full blocks of the turn's tokens that are cached; never all of its tokens, because the
   // last one has to be computed to get the next.
@@ -51,6 +56,7 @@ class KvCache {
   void free(Turn& turn, Seconds now);
   // Frees all but the full blocks, whose references the caller takes over.
   [[nodiscard]] KeptBlocks keep(Turn& turn, Seconds now);
+  [[nodiscard]] KeptBlocks keep_all(Turn& turn);  // frees none, though some cannot be found
   void drop(const KeptBlocks& kept);
   [[nodiscard]] Blocks unique(const KeptBlocks& kept) const;  // would become free
 
@@ -65,6 +71,7 @@ class KvCache {
   struct Owner {  // a session or a group
     ChainId chain = kNoChain;
     HostTier::EntryId entry = HostTier::kNoEntry;
+    Blocks base = 0;
   };
   Owner& owner(std::vector<Owner>& owners, std::int32_t id, Blocks base);
   [[nodiscard]] Blocks limit(const Turn& turn) const { return (turn.tokens - 1) / block_; }

@@ -131,8 +131,8 @@ void Recorder::sample(const std::deque<VirtualEngine>& engines) {
     samples_.empty_tokens.push_back(here.empty);
     samples_.host_tokens.push_back(here.host);
   }
-  if (++instants_ == kMostInstants) thin_out();
   sample_at_ += every_;
+  if (++instants_ == kMostInstants) thin_out();
 }
 
 void Recorder::thin_out() {

@@ -69,6 +69,9 @@ void Simulation::start_session() {
   fresh.row = start.row;
   fresh.segment = table_.first_segment[static_cast<std::size_t>(start.row)];
   fresh.started = start.at;
+  // The last token of a prompt is always computed, so it is nobody else's.
+  fresh.shared = std::min(value_or(table_.shared_tokens, start.row, 0),
+                          table_.prompt_tokens[static_cast<std::size_t>(fresh.segment)] - 1);
   recorder_.session_started(start.row, start.at);
   send_turn(id, start.at);
 }
@@ -85,7 +88,18 @@ std::size_t Simulation::route(const Client& from) {
   return static_cast<std::size_t>(least - engines_.begin());
 }
 
+void Simulation::rewrite_history(ClientId id) {
+  Client& from = client(id);
+  const Tokens kept = value_or(table_.kept_tokens, from.segment, -1);
+  if (kept < 0 || kept >= from.context) return;
+  from.context = kept;
+  from.known = std::min(from.known, kept);
+  from.shared = std::min(from.shared, kept);
+  for (VirtualEngine& engine : engines_) engine.rewritten(id, kept);
+}
+
 void Simulation::send_turn(ClientId id, Seconds now) {
+  rewrite_history(id);
   Client& from = client(id);
   const std::size_t engine = route(from);
   from.engine = static_cast<std::int32_t>(engine);
@@ -103,9 +117,7 @@ void Simulation::send_turn(ClientId id, Seconds now) {
   request.output_tokens = table_.output_tokens[segment];
   request.known_tokens = from.known;
   request.group = value_or(table_.shared_group, from.row, kNoHandle);
-  // The last token of a prompt is always computed, so it is nobody else's.
-  request.shared_tokens = std::min(value_or(table_.shared_tokens, from.row, 0),
-                                   table_.prompt_tokens[static_cast<std::size_t>(first)] - 1);
+  request.shared_tokens = from.shared;
   request.tool = value_or(table_.tool, from.segment, kNoHandle);
   request.names_tool = table_.tool_hints;
   request.hint_output = value_or(table_.hint_output, from.segment, -1.0);

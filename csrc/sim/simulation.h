@@ -58,6 +58,7 @@ class Simulation {
     std::int64_t segment = 0;  // of the table: the one to send next, or under way
     Tokens context = 0;        // prompts and outputs before that segment
     Tokens known = 0;          // of these, positions whose KV was computed
+    Tokens shared = 0;         // leading ones that the group has, too
     Seconds started = 0;
     Seconds sent_at = 0;
     Seconds tool_seconds = 0;
@@ -76,6 +77,7 @@ class Simulation {
   void send_next();
   void start_session();
   void send_turn(ClientId id, Seconds now);
+  void rewrite_history(ClientId id);
   [[nodiscard]] std::size_t route(const Client& from);
   void serve(std::size_t engine);
   void turn_ended(const Turn& turn);

@@ -34,18 +34,21 @@ struct TurnRequest {
   bool hint_final = false;
 };
 
-struct Turn {
-  // Read and written in every step the turn runs.
-  Tokens computed = 0;      // KV positions scheduled so far
-  Tokens tokens = 0;        // prompt and output known so far; the last one has no KV yet
-  Tokens target = 0;        // tokens at the end
-  Tokens room = 0;          // KV positions in its blocks
-  Tokens hash_at = 0;       // computed positions at which its next block is full
-  Tokens known = 0;         // positions that were computed before, here or elsewhere
-  Tokens placeholders = 0;  // output tokens of steps in flight
-  Tokens in_flight = 0;     // tokens of steps in flight ...
-  Tokens stale = 0;         // ... from before it was preempted
+// Aligned so that a step that decodes touches one cache line per turn.
+struct alignas(64) Turn {
+  Tokens computed = 0;  // KV positions scheduled so far
+  Tokens tokens = 0;    // prompt and output known so far; the last one has no KV yet
+  Tokens target = 0;    // tokens at the end
+  Tokens room = 0;      // KV positions in its blocks
+  Tokens hash_at = 0;   // computed positions at which its next block is full
+  Tokens known = 0;     // positions that were computed before, here or elsewhere
+  Tokens prompt = 0;
+  std::int32_t placeholders = 0;  // output tokens of steps in flight, one each
+  bool running = false;
+  // End of the line.
 
+  Tokens in_flight = 0;      // tokens of steps in flight, where steps are planned ahead ...
+  Tokens stale = 0;          // ... of these, from before it was preempted
   Blocks hashed = 0;         // of its blocks, those whose content others can find: the leading ones
   Blocks duplicates = 0;     // of these, copies of what somebody else references
   Blocks shared_blocks = 0;  // positions in the group's chain
@@ -59,9 +62,7 @@ struct Turn {
   SessionHandle session = kNoHandle;  // of the policy core
   std::int32_t tool = kNoHandle;
   bool final_hint = false;
-  bool running = false;
 
-  Tokens prompt = 0;
   Tokens cached = 0;      // found in the pool when it first started
   Tokens loaded = 0;      // from the host tier
   Tokens recomputed = 0;  // positions that had been computed before

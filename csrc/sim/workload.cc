@@ -49,6 +49,7 @@ void SessionTable::validate(const EngineModel& engine) const {
   require_length("output_tokens", output_tokens, m, false);
   require_length("call_seconds", call_seconds, m, false);
   require_length("arrival", arrival, n, true);
+  require_length("kept_tokens", kept_tokens, m, true);
   require_length("tool", tool, m, true);
   require_length("hint_output", hint_output, m, true);
   require_length("hint_call", hint_call, m, true);
@@ -75,11 +76,14 @@ void SessionTable::validate(const EngineModel& engine) const {
                      1e9);
     double context = 0.0;
     for (auto s = static_cast<std::size_t>(first); s < static_cast<std::size_t>(end); ++s) {
+      if (!kept_tokens.empty() && kept_tokens[s] >= 0) {
+        context = std::min(context, static_cast<double>(kept_tokens[s]));
+      }
       context += prompt_tokens[s] + output_tokens[s];
+      require_in_range((name + ": context").c_str(), context, 2, longest);
       if (static_cast<std::int64_t>(s) + 1 == end) break;
       require_in_range((name + ": call_seconds").c_str(), call_seconds[s], 0.0, 1e9);
     }
-    require_in_range((name + ": context at its end").c_str(), context, 2, longest);
   }
 }
 

@@ -22,13 +22,16 @@ struct SessionTable {
   std::vector<std::int64_t> first_segment;  // one more than sessions
   std::vector<std::int32_t> prompt_tokens;  // new tokens of the turn, [1, max_context]
   std::vector<std::int32_t> output_tokens;  // [1, max_context]
-  std::vector<Seconds> call_seconds;     // pause after the turn, [0, 1e9]; the last one's is unused
-  std::vector<Seconds> arrival;          // optional, per session; needed by Starts::kGiven
-  std::vector<std::int32_t> tool;        // optional; class of the call, -1: none
-  std::vector<double> hint_output;       // optional; what the client predicts, < 0: nothing
-  std::vector<Seconds> hint_call;        // optional; the same
-  std::vector<std::uint8_t> hint_final;  // optional; the client says that no call follows
-  std::vector<std::int32_t> shared_group;   // optional, per session; -1: none, [-1, 1e6]
+  std::vector<Seconds> call_seconds;  // pause after the turn, [0, 1e9]; the last one's is unused
+  std::vector<std::int32_t> kept_tokens;   // optional; < 0: the prompt is the whole context and the
+                                           // new tokens; k >= 0: only the first k tokens of the
+                                           // context and the new tokens (history was rewritten)
+  std::vector<Seconds> arrival;            // optional, per session; needed by Starts::kGiven
+  std::vector<std::int32_t> tool;          // optional; class of the call, -1: none
+  std::vector<double> hint_output;         // optional; what the client predicts, < 0: nothing
+  std::vector<Seconds> hint_call;          // optional; the same
+  std::vector<std::uint8_t> hint_final;    // optional; the client says that no call follows
+  std::vector<std::int32_t> shared_group;  // optional, per session; -1: none, [-1, 1e6]
   std::vector<std::int32_t> shared_tokens;  // per session, with shared_group: leading tokens of the
                                             // first prompt that all of the group have, >= 0
   bool tool_hints = false;                  // the client names its tools

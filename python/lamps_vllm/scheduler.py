@@ -170,7 +170,7 @@ class LampsScheduler(AsyncScheduler):
         context = [request.num_computed_tokens for request in self.running]
         self._context_tokens = sum(context)
         events, self._events = self._events, []
-        admit, release, forget, run_order = self._core.begin_step(
+        admit, release, forget, run_order, *_ = self._core.begin_step(  # no host tier yet
             now,
             int(self.kv_cache_manager.block_pool.get_num_free_blocks() * self._tokens_per_block),
             self.max_num_scheduled_tokens,

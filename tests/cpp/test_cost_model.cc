@@ -236,6 +236,30 @@ TEST(CostModel, StaysInsideItsRangesWhateverItIsFed) {
   feed_nonsense(model, 9.0, 9);
 }
 
+TEST(CostModel, LearnsTheBandwidthOfCopies) {
+  CostModel model({.kv_bytes_per_token = 1000});
+  EXPECT_EQ(model.swap_time(1000), kForever);
+  model.observe_copy(1'000'000, 0.001);  // the first one is all that is known: 1e9 B/s
+  EXPECT_DOUBLE_EQ(model.swap_time(1000), 0.001);
+  for (int i = 0; i < 200; ++i) model.observe_copy(100'000'000, 0.01);
+  EXPECT_NEAR(model.swap_time(1000), 1e-4, 1e-6);
+  for (int i = 0; i < 10; ++i) model.observe_copy(1000, 0.1);  // small and slow: hardly counts
+  EXPECT_NEAR(model.swap_time(1000), 1e-4, 1e-5);
+}
+
+TEST(CostModel, IgnoresCopiesThatCannotBe) {
+  CostModel model({.swap_bytes_per_s = 1e9, .kv_bytes_per_token = 1000});
+  model.observe_copy(0, 1.0);
+  model.observe_copy(-5, 1.0);
+  model.observe_copy(1'000'000'000, 0.0);
+  model.observe_copy(1'000'000'000, -1.0);
+  model.observe_copy(1'000'000'000, std::nan(""));
+  model.observe_copy(1'000'000'000, 61.0);
+  EXPECT_EQ(model.parameters().swap_bytes_per_s, 1e9);
+  model.observe_copy(Bytes{1} << 60, 1e-9);
+  EXPECT_LE(model.parameters().swap_bytes_per_s, 1e13);
+}
+
 TEST(CostModel, LearnsAgainAfterNonsense) {
   CostModel model({});
   feed_nonsense(model, 5.0, 10);

@@ -131,7 +131,64 @@ TEST(Ledger, RefusesHandlesInTheWrongState) {
   ledger.check_invariants();
 }
 
+TEST(Ledger, FollowsKvToTheHostAndBack) {
+  Ledger ledger;
+  ledger.enter(0, 0.0);
+  ledger.hold(0, 96);
+  ledger.swap_out(0);
+  EXPECT_EQ(ledger.session(0).resident_tokens(), 96);  // still in the pool, but nobody's to let go
+  EXPECT_TRUE(ledger.holders().empty());
+  EXPECT_EQ(ledger.host_tokens(), 96);
+  EXPECT_EQ(ledger.leaving_tokens(), 96);
+  ledger.swapped_out(0);
+  EXPECT_EQ(ledger.session(0).resident_tokens(), 0);
+  EXPECT_EQ(ledger.leaving_tokens(), 0);
+  ledger.load(0);
+  EXPECT_EQ(ledger.session(0).resident_tokens(), 96);
+  EXPECT_EQ(ledger.host_tokens(), 96);
+  ledger.loaded(0);
+  EXPECT_EQ(ledger.host_tokens(), 0);
+  EXPECT_EQ(ledger.held_tokens(), 96);
+  ledger.check_invariants();
+}
+
+TEST(Ledger, RefusesCopiesInTheWrongState) {
+  Ledger ledger;
+  ledger.enter(0, 0.0);
+  EXPECT_THROW(ledger.swap_out(0), UnknownHandle);  // holds nothing
+  EXPECT_THROW(ledger.swapped_out(0), UnknownHandle);
+  EXPECT_THROW(ledger.keep_after_all(0), UnknownHandle);
+  EXPECT_THROW(ledger.load(0), UnknownHandle);
+  EXPECT_THROW(ledger.loaded(0), UnknownHandle);
+  EXPECT_THROW(ledger.swap_out(1), UnknownHandle);
+  ledger.hold(0, 96);
+  ledger.swap_out(0);
+  EXPECT_THROW(ledger.swap_out(0), UnknownHandle);
+  EXPECT_THROW(ledger.load(0), UnknownHandle);  // not there yet
+  EXPECT_THROW(ledger.erase(0), UnknownHandle);
+  ledger.drop_host(0);
+  ledger.drop_host(0);  // nothing more to drop
+  ledger.erase(0);
+  EXPECT_EQ(ledger.leaving_tokens(), 0);
+  ledger.check_invariants();
+}
+
 class LedgerUnderRandomEvents : public ::testing::TestWithParam<unsigned> {};
+
+// One step of the way to the host and back.
+void move_copy(Ledger& ledger, SessionHandle session) {
+  switch (ledger.session(session).copy) {
+    case Copy::kNone:
+      if (ledger.session(session).held_tokens > 0) ledger.swap_out(session);
+      return;
+    case Copy::kOut:
+      return ledger.swapped_out(session);
+    case Copy::kHost:
+      return ledger.load(session);
+    case Copy::kIn:
+      return ledger.loaded(session);
+  }
+}
 
 // check_invariants() counts everything afresh; here it is called all the time.
 TEST_P(LedgerUnderRandomEvents, SumsStayRight) {
@@ -147,7 +204,7 @@ TEST_P(LedgerUnderRandomEvents, SumsStayRight) {
     const SessionHandle session = below(kSessions);
     const bool exists = ledger.has_request(request);
     const bool running = exists && ledger.request(request).state == RequestState::kRunning;
-    switch (below(6)) {
+    switch (below(7)) {
       case 0:
         ledger.enter(session, event);
         if (!exists) ledger.add_waiting(request, session).prompt_tokens = below(100);
@@ -167,13 +224,18 @@ TEST_P(LedgerUnderRandomEvents, SumsStayRight) {
       case 4:
         if (exists && below(2) == 0) ledger.remove(request);
         break;
+      case 5:
+        if (ledger.has_session(session)) move_copy(ledger, session);
+        break;
       default:
         if (!ledger.has_session(session)) break;
-        if (below(2) == 0)
+        if (below(2) == 0 && ledger.session(session).copy == Copy::kNone)
           ledger.hold(session, below(300));
         else
           ledger.release(session);
-        if (ledger.session(session).live == 0 && ledger.session(session).held_tokens == 0) {
+        if (below(3) == 0) ledger.drop_host(session);
+        if (ledger.session(session).live == 0 && ledger.session(session).held_tokens == 0 &&
+            ledger.session(session).copy == Copy::kNone) {
           ledger.erase(session);
         }
     }

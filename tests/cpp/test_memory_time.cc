@@ -74,6 +74,13 @@ TEST(MemoryOverTime, ASwappedCallHoldsTheContextDuringBothCopies) {
   EXPECT_DOUBLE_EQ(area_of(outlook), kPrefill + kDecode + 0.5 * 2.0 * 1.05 * 1050.0);
 }
 
+TEST(MemoryOverTime, WhatIsOnTheHostIsLoadedAndTheRestComputed) {
+  Outlook outlook = simple_outlook();
+  outlook.host_tokens = 500;
+  // 500 * 1 ms, and 500 * 0.1 ms + 1 step * 10 ms, at 500 tokens on average
+  EXPECT_DOUBLE_EQ(area_of(outlook), (0.5 + 0.06) * 500.0 + kDecode);
+}
+
 TEST(MemoryOverTime, FurtherSegmentsRepeatDecodeAndCall) {
   Outlook outlook = simple_outlook();
   outlook.p_return = 0.5;

@@ -28,6 +28,8 @@ struct Load {
   bool keeps;          // whether KV is kept across calls at all
   double abort_share;  // of the steps
   PolicyName policy = PolicyName::kLamps;
+  Tokens host = 0;
+  bool copies = false;  // whether KV must have gone to the host and come back
 };
 void PrintTo(const Load& load, std::ostream* out) { *out << load.name; }
 
@@ -35,7 +37,7 @@ void PrintTo(const Load& load, std::ostream* out) { *out << load.name; }
 class SessionRun {
  public:
   explicit SessionRun(const Load& load)
-      : load_(load), random_(load.seed), engine_(load.capacity, 16, options(load)) {
+      : load_(load), random_(load.seed), engine_(load.capacity, 16, options(load), load.host) {
     engine_.keeps = load.keeps && engine_.core.keeps();
   }
 
@@ -73,9 +75,15 @@ class SessionRun {
     EXPECT_EQ(engine_.core.ledger().running_context(), 0);
     EXPECT_EQ(engine_.core.ledger().waiting_need(), 0);
     EXPECT_TRUE(engine_.held.empty());
+    EXPECT_TRUE(engine_.host.empty());
+    EXPECT_EQ(engine_.core.ledger().host_tokens(), 0);
     EXPECT_EQ(engine_.free_tokens(), load_.capacity);
     EXPECT_EQ(served_ + aborted_, begun_);
     EXPECT_GT(served_, 0);
+    if (load_.copies) {
+      EXPECT_GT(engine_.core.counters().swapped, 0);
+      EXPECT_GT(engine_.core.counters().prefetched, 0);
+    }
   }
 
  private:
@@ -84,6 +92,8 @@ class SessionRun {
     options.policy = load.policy;
     options.rank_weight = load.rank_weight;
     options.starvation_seconds = 5.0;
+    options.cost.kv_bytes_per_token = 1000;
+    options.cost.swap_bytes_per_s = load.host > 0 ? 1e8 : 0.0;
     return options;
   }
   double uniform() { return std::uniform_real_distribution<double>(0.0, 1.0)(random_); }
@@ -102,6 +112,8 @@ class SessionRun {
     if (hint < 0.2) turn.hints.output_tokens = static_cast<double>(turn.output);
     if (hint < 0.1) turn.hints.tool = "search";
     turn.hints.final_turn = turns_left_[session] == 1 && hint < 0.5;
+    calls_[session] = std::exp(-2.0 + 2.5 * uniform() * uniform());
+    if (hint > 0.7) turn.hints.call_seconds = calls_[session];
     engine_.arrive(turn);
     ++begun_;
   }
@@ -123,8 +135,7 @@ class SessionRun {
     for (const Turn& turn : engine_.finished) {
       ++served_;
       if (--turns_left_[turn.session] <= 0 || uniform() < 0.1) continue;  // some just stay away
-      const Seconds call = std::exp(-2.0 + 2.5 * uniform() * uniform());
-      returns_.emplace(engine_.now + call, turn);
+      returns_.emplace(engine_.now + calls_[turn.session], turn);
     }
     engine_.finished.clear();
   }
@@ -133,6 +144,7 @@ class SessionRun {
   std::mt19937 random_;
   TinyEngine engine_;
   std::map<SessionHandle, int> turns_left_;
+  std::map<SessionHandle, Seconds> calls_;  // how long the call after the present turn will take
   std::multimap<Seconds, Turn> returns_;
   int next_session_ = 0;
   int begun_ = 0;
@@ -158,23 +170,30 @@ INSTANTIATE_TEST_SUITE_P(Loads, PolicyRun,
                                            Load{"HardlyAnyRoom", 4, 1024, 20.0, true, 0.0},
                                            Load{"MoreRoomThanNeeded", 5, 65536, 20.0, true, 0.0},
                                            Load{"NothingIsKept", 6, 2048, 20.0, false, 0.0},
-                                           Load{"ClientsGoAway", 7, 2048, 20.0, true, 0.05}),
+                                           Load{"ClientsGoAway", 7, 2048, 20.0, true, 0.05},
+                                           Load{"AmpleHost", 9, 2048, 20.0, true, 0.02,
+                                                PolicyName::kLamps, 1 << 20, true},
+                                           Load{"SmallHost", 10, 2048, 20.0, true, 0.02,
+                                                PolicyName::kLamps, 1024, true}),
                          [](const auto& load) { return std::string(load.param.name); });
 
-std::vector<Load> every_policy() {
+std::vector<Load> every_policy(Tokens host) {
   std::vector<Load> loads;
   for (const NamedPolicy& each : kPolicies) {
-    loads.push_back({each.name.data(), 8, 2048, 20.0, true, 0.02, each.policy});
+    loads.push_back({each.name.data(), 8, 2048, 20.0, true, 0.02, each.policy, host});
   }
   return loads;
 }
 
-INSTANTIATE_TEST_SUITE_P(Policies, PolicyRun, ::testing::ValuesIn(every_policy()),
-                         [](const auto& load) {
-                           std::string name = load.param.name;
-                           std::erase(name, '-');  // GoogleTest takes letters only
-                           return name;
-                         });
+std::string letters(const ::testing::TestParamInfo<Load>& load) {
+  std::string name = load.param.name;
+  std::erase(name, '-');  // GoogleTest takes nothing else
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Policies, PolicyRun, ::testing::ValuesIn(every_policy(0)), letters);
+INSTANTIATE_TEST_SUITE_P(PoliciesWithHost, PolicyRun, ::testing::ValuesIn(every_policy(4096)),
+                         letters);
 
 // One large request among an endless stream of small young ones that rank would always prefer.
 TEST(PolicyBound, ALargeRequestIsServedWithinItsBound) {

@@ -80,6 +80,17 @@ TEST(Waste, BlocksThatSurviveInTheCacheCostNothingToFree) {
   EXPECT_EQ(waste_of(pause, simple_cost()).discard, 0.0);
 }
 
+TEST(Loss, IsInPartsWhatTheWastesAddUp) {
+  const Loss loss = loss_of(simple_pause(), simple_cost());
+  // t_rc = 0.12 s; * (500 + 4000) tokens * 0.8, whether or not the session returns
+  EXPECT_DOUBLE_EQ(loss.drop, 432.0);
+  EXPECT_DOUBLE_EQ(loss.swap_out, 1000.0);
+  EXPECT_DOUBLE_EQ(loss.swap_in, 1000.0);
+  PauseContext full = simple_pause();
+  full.host_memory_free = false;
+  EXPECT_EQ(loss_of(full, simple_cost()).swap_out, kForever);
+}
+
 TEST(LeastWaste, TiesGoToTheReversibleHandling) {
   EXPECT_EQ(least_waste({1.0, 1.0, 1.0}), Handling::kPreserve);
   EXPECT_EQ(least_waste({2.0, 1.0, 1.0}), Handling::kSwap);

@@ -28,13 +28,17 @@ class TinyEngine {
   static constexpr Tokens kBlock = 16;
   static constexpr Seconds kStep = 0.02;
 
-  TinyEngine(Tokens capacity, std::int64_t slots, const Options& options)
+  static constexpr Seconds kCopyTime = 0.05;
+
+  TinyEngine(Tokens capacity, std::int64_t slots, const Options& options, Tokens host_tokens = 0)
       : capacity_(capacity),
         slots_(slots),
+        host_capacity_(host_tokens),
         core(Engine{.capacity_tokens = capacity,
                     .block_tokens = kBlock,
                     .max_context = capacity,
-                    .step_tokens = 2048},
+                    .step_tokens = 2048,
+                    .host_tokens = host_tokens},
              options) {}
 
   // A turn joins the queue; returns its request.
@@ -61,11 +65,15 @@ class TinyEngine {
 
   void step() {
     now += kStep;
+    finish_copies();
     const StepPlan plan = begin();
     if (::testing::Test::HasFatalFailure()) return;
     for (const SessionHandle session : plan.release) let_go(session);
+    start_copies(plan);
+    if (::testing::Test::HasFatalFailure()) return;
     for (const SessionHandle session : plan.forget) {
       ASSERT_FALSE(held.contains(session)) << "forgotten while it keeps KV: " << session;
+      ASSERT_FALSE(host.contains(session)) << "forgotten with KV on the host: " << session;
       forgotten.push_back(session);
     }
     if (!plan.run_order.empty()) reorder(plan.run_order);
@@ -79,6 +87,8 @@ class TinyEngine {
     Tokens used = 0;
     for (const Running& each : running_) used += blocks(each.context);
     for (const auto& [session, tokens] : held) used += tokens;
+    for (const auto& [session, copy] : leaving_) used += copy.tokens;
+    for (const auto& [session, copy] : loading_) used += copy.tokens;
     return capacity_ - used;
   }
   [[nodiscard]] bool is_running(RequestHandle request) const {
@@ -90,6 +100,7 @@ class TinyEngine {
 
   Seconds now = 0.0;
   std::map<SessionHandle, Tokens> held;  // KV kept for paused sessions
+  std::map<SessionHandle, Tokens> host;  // KV on the host, until it is dropped
   std::vector<Turn> finished;            // in this step's order; the test takes them away
   std::vector<SessionHandle> forgotten;  // the same
   bool keeps = true;                     // whether KV is kept at the end of a turn
@@ -99,6 +110,11 @@ class TinyEngine {
     RequestHandle request;
     Tokens context;
     Tokens produced;
+  };
+  struct CopyJob {
+    Tokens tokens;
+    Seconds done;
+    bool dropped = false;
   };
   static Tokens blocks(Tokens tokens) { return (tokens + kBlock - 1) / kBlock * kBlock; }
 
@@ -110,6 +126,52 @@ class TinyEngine {
 
   void let_go(SessionHandle session) {
     ASSERT_EQ(held.erase(session), 1U) << "told to let go of what is not kept: " << session;
+  }
+
+  void start_copies(const StepPlan& plan) {
+    for (const SessionHandle session : plan.drop_host) {
+      host.erase(session);
+      loading_.erase(session);
+      if (leaving_.contains(session)) leaving_[session].dropped = true;
+    }
+    for (const SessionHandle session : plan.swap_out) {
+      ASSERT_TRUE(held.contains(session)) << "told to swap what is not kept: " << session;
+      leaving_[session] = {held[session], now + kCopyTime};
+      held.erase(session);
+    }
+    for (const SessionHandle session : plan.prefetch) {
+      ASSERT_TRUE(host.contains(session)) << "told to load what is not there: " << session;
+      ASSERT_LE(host[session], free_tokens()) << "told to load into blocks that are not free";
+      loading_[session] = {host[session], now + kCopyTime};
+    }
+    Tokens room = 0;
+    for (const auto& [session, tokens] : host) room += tokens;
+    for (const auto& [session, copy] : leaving_) room += copy.dropped ? 0 : copy.tokens;
+    ASSERT_LE(room, host_capacity_) << "host memory is full";
+  }
+
+  void finish_copies() {
+    for (auto copy = leaving_.begin(); copy != leaving_.end();) {
+      const auto [session, job] = *copy;
+      if (job.done > now) {
+        ++copy;
+        continue;
+      }
+      copy = leaving_.erase(copy);
+      if (job.dropped) continue;
+      host[session] = job.tokens;
+      core.swapped_out(now, session);
+    }
+    for (auto copy = loading_.begin(); copy != loading_.end();) {
+      const auto [session, job] = *copy;
+      if (job.done > now) {
+        ++copy;
+        continue;
+      }
+      copy = loading_.erase(copy);
+      held[session] = job.tokens;
+      core.loaded(now, session);
+    }
   }
 
   StepPlan begin() {
@@ -158,9 +220,17 @@ class TinyEngine {
     prefilled_ = 0;
     for (const RequestHandle request : admitted) {
       const Turn& turn = turns_[request];
-      const auto kept = held.find(turn.session);
-      const Tokens cached = kept == held.end() ? 0 : std::min(kept->second, turn.prompt);
-      const Tokens own = kept == held.end() ? 0 : kept->second;
+      if (loading_.contains(turn.session)) {
+        core.skipped(request);  // it waits for its KV
+        continue;
+      }
+      if (leaving_.contains(turn.session) && !leaving_[turn.session].dropped) {
+        held[turn.session] = leaving_[turn.session].tokens;  // the blocks are still there
+        leaving_.erase(turn.session);
+      }
+      const Tokens own = held.contains(turn.session) ? held[turn.session] : 0;
+      const Tokens loaded = host.contains(turn.session) ? host[turn.session] : 0;
+      const Tokens cached = std::min(std::max(own, loaded), turn.prompt);
       while (blocks(turn.prompt) - own > free_tokens() && let_go_for(turn.session)) {
       }
       if (blocks(turn.prompt) - own > free_tokens()) return;  // the rest stays in the queue
@@ -231,6 +301,8 @@ class TinyEngine {
 
   Tokens capacity_;
   std::int64_t slots_;
+  Tokens host_capacity_;
+  std::map<SessionHandle, CopyJob> leaving_, loading_;
   std::map<RequestHandle, Turn> turns_;  // waiting and running
   std::vector<Running> running_;
   RequestHandle next_request_ = 0;

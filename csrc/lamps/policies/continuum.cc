@@ -49,7 +49,7 @@ double Memoryfulness::value() const {
 
 ReadyKey ContinuumRules::key_of(const Request& request) const {
   const Session& session = scene_.ledger.session(request.session);
-  const bool kept = session.held_tokens > 0;
+  const bool kept = session.resident_tokens() > 0;
   return {request.preempted ? kOverdueClass
           : kept            ? kResidentClass
                             : kRestClass,

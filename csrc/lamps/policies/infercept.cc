@@ -7,9 +7,10 @@ namespace lamps {
 
 ReadyKey InferceptRules::key_of(const Request& request) const {
   const Session& session = scene_.ledger.session(request.session);
-  const bool resident = session.held_tokens > 0;
-  return {resident ? kResidentClass : kRestClass, static_cast<double>(session.number),
-          request.sequence};
+  const bool here = session.resident_tokens() > 0;
+  const auto away =
+      static_cast<std::uint8_t>(session.copy == Copy::kHost ? kRestClass : kRestClass + 1);
+  return {here ? kResidentClass : away, static_cast<double>(session.number), request.sequence};
 }
 
 Verdict InferceptRules::decide(Seconds /*now*/, SessionHandle /*handle*/) const {

@@ -32,6 +32,7 @@ TokenSeconds LampsRules::rank_of(const Request& request) const {
     pause.pressure = scene_.load.pressure;
     pause.loss_share = scene_.load.loss_share;
     pause.chunk = scene_.engine.step_tokens;
+    pause.host_memory_free = scene_.host_has_room(pause.context_tokens);
     outlook.handling = least_waste(waste_of(pause, scene_.cost));
   }
   return memory_over_time(outlook, scene_.cost, scene_.load.decode_step, scene_.engine.step_tokens);
@@ -47,7 +48,7 @@ ReadyKey LampsRules::key_of(const Request& request) const {
     delay = scene_.options.rank_weight * rank_of(request) /
             static_cast<double>(scene_.engine.capacity_tokens);
   }
-  const bool resident = request.preempted || session.held_tokens > 0;
+  const bool resident = request.preempted || session.resident_tokens() > 0;
   return {resident ? kResidentClass : kRestClass,
           session.arrival + std::min(delay, scene_.options.rank_horizon), request.sequence};
 }
@@ -83,16 +84,14 @@ Verdict LampsRules::decide(Seconds now, SessionHandle handle) const {
   const Session& session = scene_.ledger.session(handle);
   const Seconds elapsed = std::max(now - session.paused_at, 0.0);
   const PauseContext pause = scene_.pause_context(now, session);
-  const Waste waste = waste_of(pause, scene_.cost);
-  const double lost = pause.p_return > 0 ? waste.discard / pause.p_return : 0.0;
   const auto still_out = [&](Seconds later) {
     if (session.call_hint > elapsed) return elapsed + later < session.call_hint ? 1.0 : 0.0;
     return scene_.predictor.still_out(session.call_facts, elapsed, later);
   };
   const double holding = static_cast<double>(pause.context_tokens) * pause.pressure;
-  const Hold hold = best_hold(holding, lost, pause.p_return, still_out, kShortestHold,
-                              std::max(scene_.predictor.patience(), 1.0));
-  return {hold.until <= 0.0 ? Handling::kDiscard : Handling::kPreserve, Verdict::kUsual};
+  const Hold hold = best_hold(holding, loss_of(pause, scene_.cost), pause.p_return, still_out,
+                              kShortestHold, std::max(scene_.predictor.patience(), 1.0));
+  return {hold.until <= 0.0 ? hold.then : Handling::kPreserve, Verdict::kUsual};
 }
 
 // Crowded: by what they cost to restore per token-second they would free. Calm: the longest paused
@@ -109,7 +108,7 @@ std::vector<SessionHandle> LampsRules::release_order(Seconds now) const {
 }
 
 // What preempting a running request loses per token-second it frees. Higher: keep it longer.
-double LampsRules::loss_of(const Request& request) const {
+double LampsRules::preemption_loss(const Request& request) const {
   PauseContext loss;
   loss.context_tokens = std::max<Tokens>(request.context_tokens, 1);
   loss.other_tokens = scene_.ledger.running_context() - request.context_tokens;
@@ -132,7 +131,7 @@ void LampsRules::order_running(std::vector<RequestHandle>& running) const {
   order.reserve(running.size());
   for (const RequestHandle handle : running) {
     const Request& request = scene_.ledger.request(handle);
-    order.push_back({handle, request.overdue || request.preempted, loss_of(request)});
+    order.push_back({handle, request.overdue || request.preempted, preemption_loss(request)});
   }
   const auto goes_before = [this](const Candidate& a, const Candidate& b) {
     if (a.shielded != b.shielded) return a.shielded;

@@ -36,6 +36,7 @@ class LampsRules : public Rules {
   [[nodiscard]] bool pauses_yield_to(const Request& head, Tokens working) const override;
 
   [[nodiscard]] bool keeps() const override { return true; }
+  [[nodiscard]] bool prefetches() const override { return true; }
   [[nodiscard]] Verdict decide(Seconds now, SessionHandle handle) const override;
   [[nodiscard]] std::vector<SessionHandle> release_order(Seconds now) const override;
 
@@ -45,7 +46,7 @@ class LampsRules : public Rules {
  private:
   [[nodiscard]] bool calm() const;
   [[nodiscard]] TokenSeconds rank_of(const Request& request) const;
-  [[nodiscard]] double loss_of(const Request& request) const;
+  [[nodiscard]] double preemption_loss(const Request& request) const;
 };
 
 }  // namespace lamps

@@ -14,6 +14,7 @@ void LampsPaperRules::on_arrival(Seconds /*now*/, const Request& request) {
   pause.expected_remaining = outlook.call_seconds;
   pause.p_return = outlook.p_return;
   pause.chunk = scene_.engine.step_tokens;
+  pause.host_memory_free = scene_.host_has_room(pause.context_tokens);
   handling_[session] = least_waste(waste_of(pause, scene_.cost));
 }
 

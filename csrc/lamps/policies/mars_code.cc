@@ -61,7 +61,9 @@ Waste MarsCodeRules::waste_of_call(const Turn& turn) const {
   const double m = std::max(chunks, 1.0);
   waste.swap =
       (kSwapPerToken * most + kSwapBase) * m * tokens + 2.0 * kSwapPerOther * c * m * running;
-  if (scene_.cost.swap_time(1) == kForever) waste.swap = kForever;  // there is no host tier
+  const bool possible =
+      scene_.cost.swap_time(1) < kForever && scene_.host_has_room(static_cast<Tokens>(tokens));
+  if (!possible) waste.swap = kForever;
   return waste;
 }
 
@@ -95,7 +97,7 @@ InferceptRules::Weighed MarsCodeRules::weigh(Seconds /*now*/, SessionHandle hand
 ReadyKey MarsCodeRules::key_of(const Request& request) const {
   const Session& session = scene_.ledger.session(request.session);
   // A turn whose KV is here joins the running requests without being ranked.
-  if (session.held_tokens > 0) {
+  if (session.resident_tokens() > 0) {
     return {kOverdueClass, static_cast<double>(session.number), request.sequence};
   }
   if (request.overdue) return {kResidentClass, 0.0, request.sequence};

@@ -76,6 +76,8 @@ class Rules {
 
   // --- pauses ---
   [[nodiscard]] virtual bool keeps() const { return false; }  // KV at the end of a turn, at all
+  // Whether KV on the host is fetched back into free blocks shortly before a predicted return.
+  [[nodiscard]] virtual bool prefetches() const { return false; }
   // For a paused session that keeps KV: when its pause begins and whenever `again` has passed.
   [[nodiscard]] virtual Verdict decide(Seconds /*now*/, SessionHandle /*session*/) const {
     return {};

@@ -29,7 +29,8 @@ def serve(context: typer.Context) -> None:
     """Serve a model: `vllm serve` with the LAMPS scheduler.
 
     Everything after `serve` goes to vLLM as it is; `lamps serve --help=all` shows vLLM's options.
-    LAMPS has its own under --additional-config '{"lamps": {...}}'.
+    LAMPS has its own under --additional-config '{"lamps": {...}}', for example "policy", which names
+    what decides; docs/options.md lists them.
     """
     if context.args in ([], ["--help"], ["-h"]):
         typer.echo(context.get_help())

@@ -11,6 +11,7 @@ import lamps_ext
 from lamps_vllm import LampsScheduler
 from lamps_vllm.replay.generate import MixOptions, generate_mix
 from lamps_vllm.replay.records import Identity
+from tests.support.driver import Driver, tokens
 from tests.support.lockstep import make_config, make_scheduler, replay
 
 SEEDS = range(3)
@@ -95,3 +96,31 @@ def test_policies_differ():
         for policy in lamps_ext.policy_names()
     }
     assert len(set(schedules.values())) == len(schedules)
+
+
+def crowd(scheduler_cls: type[Scheduler], *, ahead: bool, **config) -> list:
+    """Forty sessions of one or two turns in a pool for about six; who got how many tokens, step by step."""
+    driver = Driver(scheduler_cls, blocks=41, step_tokens=256, ahead=ahead, **config)
+    watched = Watched(driver.scheduler)
+    rng = np.random.default_rng(5)
+    for i in range(40):
+        prompt, output = tokens(i, int(rng.integers(20, 300))), int(rng.integers(2, 120))
+        driver.send(f"{i}.0", prompt, output, session_id=f"s{i}", priority=i)
+        driver.step(int(rng.integers(1, 4)))
+    again = [name for name in driver.finished if name.endswith(".0")][:10]
+    for name in again:
+        number = int(name.split(".")[0])
+        driver.follow(
+            f"{number}.1", driver.requests[name], 40, 60, session_id=f"s{number}", priority=number
+        )
+    driver.drain()
+    assert len(driver.finished) == len(driver.requests)
+    assert watched.preemptions > 0
+    return watched.steps
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["sync", "ahead"])
+@pytest.mark.parametrize(("ours", "theirs"), [("fcfs", "fcfs"), ("session-fcfs", "priority")])
+def test_chunked_prefills_and_steps_in_flight_change_nothing(ours: str, theirs: str, ahead: bool):
+    stock = crowd(AsyncScheduler, ahead=ahead, policy=theirs)
+    assert crowd(LampsScheduler, ahead=ahead, lamps={"policy": ours}) == stock

@@ -111,14 +111,17 @@ def test_a_fault_is_logged_once_and_vllm_goes_on_alone(guarded, ahead, log, monk
     check_served(driver, owed)
 
 
-def test_after_a_fault_the_waiting_go_in_order_of_arrival():
-    driver = Driver(blocks=21, max_num_seqs=1)
+@pytest.mark.parametrize("policy", ["lamps", "session-fcfs"])  # which lends vLLM its priorities
+def test_after_a_fault_the_waiting_go_in_order_of_arrival(policy: str):
+    driver = Driver(blocks=21, max_num_seqs=1, lamps={"policy": policy})
     for name, output in (("old", 60), ("long", 200), ("short", 5)):
         driver.send(name, 60, output)
         driver.wait(0.5)
     driver.scheduler._core = None  # every use of the core fails from here on
+    driver.step()
+    driver.send("late", 60, 5)
     driver.drain()
-    assert driver.finished == ["old", "long", "short"]
+    assert driver.finished == ["old", "long", "short", "late"]
     driver.check_drained()
 
 

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+// Swapping for Python: the scheduler's side (HostTier) and the worker's side (Mover). Blocks travel
+// as int32 or int64 arrays, addresses and stream handles as integers, orders as tuples of these, so
+// they can be sent to another process; tensors stay with the caller.
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <memory>
+
+#include "module.h"
+#include "swap/calibrate.h"
+#include "swap/cpu_backend.h"
+#include "swap/cuda_backend.h"
+#include "swap/errors.h"
+#include "swap/mover.h"
+
+namespace py = pybind11;
+
+namespace {
+
+using namespace lamps::swap;
+using lamps::Bytes;
+using lamps::InvalidOption;
+using lamps::Seconds;
+using lamps::SessionHandle;
+
+Seconds monotonic_now() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();  // as time.monotonic()
+  return std::chrono::duration<double>(now).count();
+}
+
+// ------- Arrays -------
+
+template <typename Id>
+void append_ids(const char* name, const py::array& array, std::vector<BlockId>& out) {
+  const auto ids = py::array_t<Id>::ensure(array).template unchecked<1>();
+  for (py::ssize_t i = 0; i < ids.shape(0); ++i) {
+    if (ids(i) < 0 || ids(i) > std::numeric_limits<BlockId>::max()) {
+      throw InvalidOption(std::string(name) + " has " + std::to_string(ids(i)) +
+                          ": expected numbers in [0, 2147483647]");
+    }
+    out.push_back(static_cast<BlockId>(ids(i)));
+  }
+}
+
+std::vector<BlockId> to_ids(const char* name, const py::array& array) {
+  const bool narrow = py::isinstance<py::array_t<std::int32_t>>(array);
+  if (array.ndim() != 1 || (!narrow && !py::isinstance<py::array_t<std::int64_t>>(array))) {
+    throw InvalidOption(std::string(name) + " is an array of " +
+                        py::str(array.dtype()).cast<std::string>() + " in " +
+                        std::to_string(array.ndim()) +
+                        " dimensions: expected one of int32 or int64, in one");
+  }
+  std::vector<BlockId> ids;
+  ids.reserve(static_cast<std::size_t>(array.size()));
+  narrow ? append_ids<std::int32_t>(name, array, ids) : append_ids<std::int64_t>(name, array, ids);
+  return ids;
+}
+
+using Table = py::array_t<std::int64_t, py::array::c_style>;
+
+void require_columns(const char* name, const Table& table, py::ssize_t columns) {
+  if (table.ndim() == 2 && table.shape(1) == columns) return;
+  throw InvalidOption(std::string(name) + ": expected a table of " + std::to_string(columns) +
+                      " columns of int64");
+}
+
+template <typename T>
+py::array_t<T> to_array(const std::vector<T>& values) {
+  return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
+}
+
+Layout to_layout(const Table& regions, BlockId blocks) {
+  require_columns("regions", regions, 3);
+  const auto rows = regions.unchecked<2>();
+  std::vector<Region> out;
+  for (py::ssize_t i = 0; i < rows.shape(0); ++i) {
+    out.push_back({static_cast<Address>(rows(i, 0)), rows(i, 1), rows(i, 2)});
+  }
+  return {std::move(out), blocks};
+}
+
+// ------- Names -------
+
+template <typename Enum>
+Enum from_name(const char* what, const std::string& name, int count) {
+  std::string names;
+  for (int i = 0; i < count; ++i) {
+    const std::string candidate = to_string(static_cast<Enum>(i));
+    if (candidate == name) return static_cast<Enum>(i);
+    names += (i > 0 ? ", " : "") + candidate;
+  }
+  throw InvalidOption(std::string(what) + " = " + name + ": expected one of " + names);
+}
+
+Direction to_direction(const std::string& name) {
+  return from_name<Direction>("direction", name, 2);
+}
+Outcome to_outcome(const std::string& name) { return from_name<Outcome>("outcome", name, 5); }
+Path to_path(const std::string& name) { return from_name<Path>("path", name, kPaths); }
+
+// ------- Orders: (job, direction, blocks, slots, pieces) -------
+
+py::tuple to_tuple(const Order& order) {
+  Table pieces({static_cast<py::ssize_t>(order.pieces.size()), py::ssize_t{3}});
+  auto rows = pieces.mutable_unchecked<2>();
+  for (py::ssize_t i = 0; i < rows.shape(0); ++i) {
+    const Piece& piece = order.pieces[static_cast<std::size_t>(i)];
+    rows(i, 0) = piece.extent.first;
+    rows(i, 1) = piece.extent.rows;
+    rows(i, 2) = piece.count;
+  }
+  return py::make_tuple(order.job, to_string(order.direction), to_array(order.blocks),
+                        to_array(order.slots), pieces);
+}
+
+Order to_order(const py::tuple& tuple) {
+  if (tuple.size() != 5) {
+    throw InvalidOption("order of " + std::to_string(tuple.size()) +
+                        " fields: expected 5, as HostTier makes them");
+  }
+  Order order;
+  order.job = tuple[0].cast<JobId>();
+  order.direction = to_direction(tuple[1].cast<std::string>());
+  order.blocks = to_ids("blocks", tuple[2].cast<py::array>());
+  order.slots = to_ids("slots", tuple[3].cast<py::array>());
+  const auto pieces = tuple[4].cast<Table>();
+  require_columns("pieces", pieces, 3);
+  const auto rows = pieces.unchecked<2>();
+  for (py::ssize_t i = 0; i < rows.shape(0); ++i) {
+    const auto count = std::clamp<std::int64_t>(rows(i, 2), -1, std::numeric_limits<int>::max());
+    order.pieces.push_back({{rows(i, 0), rows(i, 1)}, static_cast<BlockId>(count)});
+  }
+  return order;
+}
+
+// ------- Calibration: a dict of plain values, which any file format keeps -------
+
+py::dict to_dict(const Calibration& calibration) {
+  py::dict out;
+  out["direct_min"] = calibration.direct_min;
+  out["direct_moves"] = calibration.direct_moves;
+  out["store_batch_min"] = calibration.store_batch_min;
+  out["load_batch_min"] = calibration.load_batch_min;
+  out["small_store"] = to_string(calibration.small_store);
+  out["small_load"] = to_string(calibration.small_load);
+  return out;
+}
+
+Calibration to_calibration(const py::dict& values) {
+  Calibration out;
+  for (const auto& [key, value] : values) {
+    const auto name = key.cast<std::string>();
+    if (name == "direct_min") {
+      out.direct_min = value.cast<Bytes>();
+    } else if (name == "direct_moves") {
+      out.direct_moves = value.cast<std::int64_t>();
+    } else if (name == "store_batch_min") {
+      out.store_batch_min = value.cast<Bytes>();
+    } else if (name == "load_batch_min") {
+      out.load_batch_min = value.cast<Bytes>();
+    } else if (name == "small_store") {
+      out.small_store = to_path(value.cast<std::string>());
+    } else if (name == "small_load") {
+      out.small_load = to_path(value.cast<std::string>());
+    } else {
+      throw InvalidOption("calibration has " + name + ": expected what calibrate_cuda() returns");
+    }
+  }
+  return out;
+}
+
+py::dict calibrate_cuda(int device, Address scratch, Bytes bytes) {
+  Measured measured;
+  {
+    const py::gil_scoped_release release;
+    const std::unique_ptr<Backend> backend = make_cuda_backend({.device = device});
+    const HostMemory host(bytes);
+    backend->attach(host.base(), host.bytes());
+    measured = calibrate(*backend, {scratch, host.base(), bytes}, monotonic_now);
+  }
+  return to_dict(measured.calibration);
+}
+
+// ------- Functions of the classes -------
+
+std::unique_ptr<Mover> new_mover(const Table& regions, BlockId blocks, Row host_rows,
+                                 bool checksums, int threads, std::optional<int> cuda_device,
+                                 const py::dict& calibration) {
+  const Layout layout = to_layout(regions, blocks);
+  const MoverOptions options{host_rows, checksums, to_calibration(calibration)};
+  const py::gil_scoped_release release;  // maps, touches and locks host memory: seconds
+  std::unique_ptr<Backend> backend = cuda_device ? make_cuda_backend({.device = *cuda_device})
+                                                 : std::make_unique<CpuBackend>(threads);
+  return std::make_unique<Mover>(layout, std::move(backend), options, monotonic_now);
+}
+
+void submit(Mover& mover, const py::tuple& order, int priority, Seconds deadline,
+            std::optional<std::uint64_t> after_stream) {
+  mover.submit({to_order(order), priority, deadline, after_stream});
+}
+
+py::list poll(Mover& mover) {
+  std::vector<Completion> completions;
+  mover.poll(completions);
+  py::list out;
+  for (const Completion& done : completions) {
+    out.append(py::make_tuple(done.job, done.stage == Stage::kFinished, to_string(done.outcome),
+                              done.bytes, done.ended - done.started, done.ended - done.queued));
+  }
+  return out;
+}
+
+py::tuple plan_moves(const Table& regions, BlockId blocks_there, const py::array& blocks,
+                     const py::array& slots, Address host, Row host_rows,
+                     const std::string& direction) {
+  Planner planner(to_layout(regions, blocks_there));
+  std::vector<BlockRun> runs;
+  if (!planner.find_runs(to_ids("blocks", blocks), to_ids("slots", slots), runs)) {
+    throw InvalidOption("blocks: expected each once");
+  }
+  std::vector<Move> moves;
+  planner.append_moves(to_direction(direction), runs, host, host_rows, moves);
+  Table out({py::ssize_t{3}, static_cast<py::ssize_t>(moves.size())});
+  auto rows = out.mutable_unchecked<2>();
+  for (std::size_t i = 0; i < moves.size(); ++i) {
+    const auto at = static_cast<py::ssize_t>(i);
+    rows(0, at) = static_cast<std::int64_t>(moves[i].source);
+    rows(1, at) = static_cast<std::int64_t>(moves[i].target);
+    rows(2, at) = static_cast<std::int64_t>(moves[i].bytes);
+  }
+  return py::make_tuple(out[py::int_(0)], out[py::int_(1)], out[py::int_(2)]);
+}
+
+void bind_host_tier(py::module_& m) {
+  py::class_<HostTier>(m, "HostTier",
+                       "Which sessions have KV in host memory, and where: the scheduler's side.")
+      .def(py::init<Row>(), py::arg("rows"), "`rows`: blocks that fit into host memory.")
+      .def(
+          "store",
+          [](HostTier& tier, SessionHandle session, const py::array& blocks) -> py::object {
+            const auto order = tier.store(session, to_ids("blocks", blocks));
+            return order ? py::object(to_tuple(*order)) : py::object(py::none());
+          },
+          py::arg("session"), py::arg("blocks"),
+          "An order to copy blocks behind what the session has here; None if they do not fit.")
+      .def(
+          "load",
+          [](HostTier& tier, SessionHandle session, Row first, const py::array& blocks) {
+            return to_tuple(tier.load(session, first, to_ids("blocks", blocks)));
+          },
+          py::arg("session"), py::arg("first"), py::arg("blocks"),
+          "An order to copy rows from `first` on into blocks.")
+      .def(
+          "slots",
+          [](const HostTier& tier, SessionHandle session, Row first, Row rows) {
+            return to_array(tier.slots(session, first, rows));
+          },
+          py::arg("session"), py::arg("first"), py::arg("rows"), "For match_blocks().")
+      .def(
+          "finished",
+          [](HostTier& tier, JobId job, const std::string& outcome) {
+            tier.finished(job, to_outcome(outcome));
+          },
+          py::arg("job"), py::arg("outcome"), "All movers have finished; the worst outcome.")
+      .def("drop", &HostTier::drop, py::arg("session"))
+      .def("touch", &HostTier::touch, py::arg("session"))
+      .def("rows", &HostTier::rows, py::arg("session"), "Complete rows of the session.")
+      .def("jobs", &HostTier::jobs, py::arg("session"), "Jobs of the session under way.")
+      .def("take_evicted", &HostTier::take_evicted,
+           "Sessions that lost their rows to others since the last call.")
+      .def("check_invariants", &HostTier::check_invariants)
+      .def_property_readonly("free_rows", &HostTier::free_rows)
+      .def_property_readonly("capacity", &HostTier::capacity);
+}
+
+void bind_mover(py::module_& m) {
+  py::class_<Mover>(m, "Mover", "Copies KV blocks on a thread of its own: the worker's side.")
+      .def(py::init(&new_mover), py::arg("regions"), py::arg("blocks"), py::arg("host_rows"),
+           py::kw_only(), py::arg("checksums") = false, py::arg("threads") = 1,
+           py::arg("cuda_device") = py::none(), py::arg("calibration") = py::dict(),
+           "`regions`: an int64 table of (address, stride, page bytes), one page of every block "
+           "in each. `threads` are for the CPU, used where `cuda_device` is None.")
+      .def("submit", &submit, py::arg("order"), py::kw_only(), py::arg("priority") = 0,
+           py::arg("deadline") = lamps::kForever, py::arg("after_stream") = py::none(),
+           "Higher priority first, then earlier deadline. `after_stream`: handle of the CUDA "
+           "stream whose work so far must be over. Returns at once.")
+      .def("cancel", &Mover::cancel, py::arg("job"),
+           "The job ends as cancelled; False if it has ended. Its blocks stay in use until then.")
+      .def("poll", &poll,
+           "What has happened since the last call, as (job, finished, outcome, bytes, seconds "
+           "copying, seconds since submit). Not finished: the blocks of a store are free already.")
+      .def("wait_idle", &Mover::wait_idle, py::arg("timeout"),
+           py::call_guard<py::gil_scoped_release>(), "Whether no job is left, within seconds.")
+      .def("stop", &Mover::stop, py::call_guard<py::gil_scoped_release>(),
+           "Cancels all jobs and waits for copies in flight.")
+      .def_property_readonly("row_bytes",
+                             [](const Mover& mover) { return mover.layout().row_bytes(); })
+      .def_property_readonly("host_address",
+                             [](const Mover& mover) { return mover.host().base(); });
+}
+
+}  // namespace
+
+void bind_swap(py::module_& m) {
+  const py::object base = m.attr("LampsError");
+  py::register_exception<OutOfHostMemory>(m, "OutOfHostMemory", base);
+  py::register_exception<DeviceError>(m, "DeviceError", base);
+  bind_host_tier(m);
+  bind_mover(m);
+  m.def(
+      "match_blocks",
+      [](const py::array& slots, const py::array& blocks) {
+        std::vector<BlockId> matched = to_ids("blocks", blocks);
+        match_blocks(to_ids("slots", slots), matched);
+        return to_array(matched);
+      },
+      py::arg("slots"), py::arg("blocks"),
+      "The blocks in the order that makes loading these slots the fewest copies.");
+  m.def("plan_moves", &plan_moves, py::arg("regions"), py::arg("blocks_there"), py::arg("blocks"),
+        py::arg("slots"), py::arg("host"), py::arg("host_rows"), py::arg("direction"),
+        "(sources, targets, bytes) of the copies between blocks and the slots of an extent.");
+  m.def("why_no_cuda", &why_no_cuda, "Empty if there is a CUDA device to use.");
+  m.def("calibrate_cuda", &calibrate_cuda, py::arg("device"), py::arg("scratch"),
+        py::arg("scratch_bytes"),
+        "What to give a Mover as `calibration` on this device. `scratch`: device memory that "
+        "nobody uses, overwritten; 16 MiB are enough. Takes about a second.");
+}

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The policy model with a host tier: copies that take their time, and a host that is never overfilled."""
+
+from dataclasses import dataclass, field
+
+import lamps_ext
+from tests.support.policy_model import PolicyModel
+
+
+@dataclass
+class HostModel(PolicyModel):
+    """Session -> tokens for KV that leaves, is on the host, or is loaded back. Copies end on request."""
+
+    host_capacity: int = 0
+    leaving: dict[int, int] = field(default_factory=dict)
+    orphans: list[int] = field(default_factory=list)  # copies out that nobody needs any more
+    host: dict[int, int] = field(default_factory=dict)
+    loading: dict[int, int] = field(default_factory=dict)
+
+    def free(self) -> int:
+        on_the_move = sum(self.leaving.values()) + sum(self.orphans) + sum(self.loading.values())
+        return super().free() - on_the_move
+
+    def copies_end(self) -> None:
+        """Every copy under way is done."""
+        self.orphans.clear()
+        for session, tokens in self.leaving.items():
+            self.host[session] = tokens
+            self.events.append((lamps_ext.SWAPPED_OUT, self.now, session))
+        self.leaving.clear()
+        for session, tokens in self.loading.items():
+            self.held[session] = tokens
+            self.events.append((lamps_ext.LOADED, self.now, session))
+        self.loading.clear()
+
+    def admit(self, handle: int) -> None:
+        session = self.turns[handle].session
+        if session in self.loading:  # it waits for its KV
+            self.events.append((lamps_ext.SKIPPED, handle))
+            return
+        if session in self.leaving:  # the blocks are still there
+            self.held[session] = self.leaving.pop(session)
+        super().admit(handle)
+
+    def lose(self, session: int) -> None:
+        """The KV is gone, wherever it was; the core is told."""
+        for place in (self.held, self.leaving, self.host, self.loading):
+            place.pop(session, None)
+        self.gone.add(session)
+        self.events.append((lamps_ext.RELEASED, session))
+
+    def begin_step(self, slots: int) -> tuple[list[int], ...]:
+        before = dict(self.held)
+        free = self.free()
+        plan = super().begin_step(slots)
+        _, released, forgotten, _, drop_host, swap_out, prefetch = plan
+        for session in drop_host:
+            self.host.pop(session, None)
+            self.loading.pop(session, None)
+            if session in self.leaving:
+                self.orphans.append(self.leaving.pop(session))
+        for session in swap_out:
+            assert session in before and session not in released, f"{session} has nothing to swap"
+            self.leaving[session] = self.held.pop(session)
+        for session in prefetch:
+            free -= self.host[session]
+            self.loading[session] = self.host[session]
+        assert not prefetch or free >= 0, "loads into blocks that are not free"
+        assert not set(forgotten) & (set(self.host) | set(self.leaving) | set(self.loading))
+        taken = {**self.host, **self.leaving, **self.loading}
+        assert sum(taken.values()) <= self.host_capacity
+        report = self.core.report()
+        assert report["host_tokens"] == sum(taken.values())
+        assert report["leaving_tokens"] == sum(self.leaving.values())
+        return plan
