@@ -13,6 +13,7 @@ import typing
 __all__: list[str] = [
     "ADMITTED",
     "ARRIVE",
+    "COPY",
     "CostParameters",
     "DeviceError",
     "Engine",
@@ -20,6 +21,7 @@ __all__: list[str] = [
     "HostTier",
     "InvalidOption",
     "InvariantViolation",
+    "LOADED",
     "LampsError",
     "Mover",
     "Options",
@@ -31,6 +33,7 @@ __all__: list[str] = [
     "ReadyQueue",
     "SKIPPED",
     "STEP",
+    "SWAPPED_OUT",
     "SimEngine",
     "SimHistogram",
     "SimLoad",
@@ -153,7 +156,7 @@ class Options:
 
 class Engine:
     """
-    What the engine is: KV capacity, block size, longest context, tokens per step.
+    What the engine is: KV capacity, block size, longest context, tokens per step, host tier.
     """
     def __init__(
         self,
@@ -162,11 +165,14 @@ class Engine:
         block_tokens: typing.SupportsInt | typing.SupportsIndex,
         max_context: typing.SupportsInt | typing.SupportsIndex,
         step_tokens: typing.SupportsInt | typing.SupportsIndex,
+        host_tokens: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> None: ...
     @property
     def block_tokens(self) -> int: ...
     @property
     def capacity_tokens(self) -> int: ...
+    @property
+    def host_tokens(self) -> int: ...
     @property
     def max_context(self) -> int: ...
     @property
@@ -228,7 +234,7 @@ class PolicyCore:
         events: list,
     ) -> tuple:
         """
-        Applies the events since the last step, then plans this one. Returns (admit, release, forget, run_order), lists of handles.
+        Applies the events since the last step, then plans this one. Returns (admit, release, forget, run_order, drop_host, swap_out, prefetch), lists of handles.
         """
     def check_invariants(self) -> None: ...
     def keeps(self) -> bool:
@@ -273,12 +279,14 @@ class SimEngine:
         per_prefill: typing.SupportsFloat | typing.SupportsIndex,
         per_decode: typing.SupportsFloat | typing.SupportsIndex,
         per_context: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        per_prefill_context: typing.SupportsFloat | typing.SupportsIndex = 0.0,
         idle_step: typing.SupportsFloat | typing.SupportsIndex = 0.001,
         prefix_caching: bool = True,
         ahead: bool = False,
         host_tokens: typing.SupportsInt | typing.SupportsIndex = 0,
         host_bytes_per_s: typing.SupportsFloat | typing.SupportsIndex = 0.0,
         kv_bytes_per_token: typing.SupportsInt | typing.SupportsIndex = 0,
+        host: str = "offload",
     ) -> None: ...
 
 class SimSessions:
@@ -292,6 +300,7 @@ class SimSessions:
         output_tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
         call_seconds: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
         arrival: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
+        kept_tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32] | None = None,
         tool: typing.Annotated[numpy.typing.ArrayLike, numpy.int32] | None = None,
         tool_hints: bool = False,
         hint_output: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
@@ -556,9 +565,12 @@ def why_no_cuda() -> str:
 
 ADMITTED: int = 1
 ARRIVE: int = 0
+COPY: int = 10
 FINISHED: int = 3
+LOADED: int = 9
 PREEMPTED: int = 2
 PRESSURE: int = 6
 RELEASED: int = 4
 SKIPPED: int = 7
 STEP: int = 5
+SWAPPED_OUT: int = 8
