@@ -13,11 +13,12 @@ from dataclasses import replace
 
 from simtables import Page, cell, markdown, median, parser, swept
 
-from lamps_vllm.simulate.case import Case, Load, LoadKind, split_arms
+from lamps_vllm.simulate.case import Case, HostTier, Load, LoadKind, split_arms
 from lamps_vllm.simulate.outcome import PAUSES, Outcome
 from lamps_vllm.workloads.catalog import Source
 from lamps_vllm.workloads.traces import Gaps
 
+SWAPPING = ("lamps", "infercept")  # policies whose own choice of what to swap is tried
 POLICIES = "fcfs,session-fcfs,plas,continuum,thunder,infercept,lamps-paper,lamps"
 HEADS = ("at a time", "policy", "tok/s", "x fcfs", "tok/s with TTFT < 30 s", "TTFT median", "p99",
          "worst of a session, p99", "session mean", "hits", "preempted")  # fmt: skip
@@ -89,10 +90,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
                context_factor=given.context_factor),
         given.profile, split_arms("fcfs")[0], Load(LoadKind.CONCURRENCY, 1), final_hints=True,
     )  # fmt: skip
+    tiers = [
+        (gib, tier) for gib in given.host_gib
+        for tier in ((HostTier.OFFLOAD, HostTier.SWAP) if gib else (HostTier.OFFLOAD,))
+    ]  # fmt: skip
     cases = [
-        replace(base, arm=arm, host_gib=host, seed=seed, load=Load(LoadKind.CONCURRENCY, count))
-        for count in given.concurrency for host in given.host_gib
+        replace(base, arm=arm, host_gib=gib, host=tier, seed=seed,
+                load=Load(LoadKind.CONCURRENCY, count))
+        for count in given.concurrency for gib, tier in tiers
         for arm in split_arms(given.policy) for seed in range(given.seeds)
+        if tier is HostTier.OFFLOAD or arm.policy in SWAPPING
     ]  # fmt: skip
     page = Page()
     by: dict[tuple[float, str], list[Outcome]] = {}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The simulator against measured runs of `lamps compare` on the generated mix.
 
-    lamps compare --rate 3.15 --out results/A
-    python benchmarks/python/sim_validate.py results/A --rate 3.15
+    python benchmarks/python/sim_validate.py benchmarks/results/A.json --rate 3.15 --overhead fit
+    python benchmarks/python/sim_validate.py benchmarks/results/B.json --rate 0.79 --overhead 1.3
 
 Serves the very workloads of those runs (same seeds) on profile cpu-demo and puts medians over the
 repeats side by side: measured, simulated, and how far the simulation is off.
@@ -14,7 +14,9 @@ with `--overhead NUMBER`.
 """
 
 import json
+from argparse import Namespace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from simtables import Page, cell, markdown, parser
@@ -32,9 +34,10 @@ FIGURES = ("session_mean", "session_median", "session_p99", "tool_ttft_mean", "f
            "first_ttft_p99", "hit_share", "output_tokens_per_s")  # fmt: skip
 
 
-def measured(folder: Path) -> dict[str, dict[int, RunMetrics]]:
+def measured(path: Path) -> dict[str, dict[int, RunMetrics]]:
+    """Runs by arm and repeat, from what `lamps compare` wrote."""
     runs: dict[str, dict[int, RunMetrics]] = {}
-    for run in json.loads((folder / "results.json").read_text())["runs"]:
+    for run in json.loads(path.read_text())["runs"]:
         if run["arm"] in ARMS:
             metrics = RunMetrics.model_validate(run["metrics"])
             runs.setdefault(run["arm"], {})[run["repeat"]] = metrics
@@ -70,17 +73,22 @@ def fitted_overhead(folder: Path, arm: str, paths: list[Path], tokens_per_s: flo
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("results", type=Path)
+    options.add_argument("results", type=Path, help="results.json of `lamps compare`")
     options.add_argument("--rate", type=float, required=True)
     options.add_argument("--call-scale", type=float, default=0.1)
     options.add_argument("--sessions", type=int, default=120)
     options.add_argument("--overhead", default="0", help="ms a step, or `fit`")
     given = options.parse_args()
+    with TemporaryDirectory() as folder:
+        validate(given, Path(folder))
+
+
+def validate(given: Namespace, folder: Path) -> None:
     runs = measured(given.results)
     repeats = sorted({repeat for by_repeat in runs.values() for repeat in by_repeat})
     paths = []
     for repeat in repeats:
-        path = given.results / f"workload-{repeat}.jsonl"
+        path = folder / f"workload-{repeat}.jsonl"
         workload = mix(
             repeat, rate=given.rate, sessions=given.sessions, call_scale=given.call_scale
         )
@@ -91,12 +99,12 @@ def main() -> None:
     if given.overhead == "fit":
         first, by_repeat = next(iter(runs.items()))
         tokens = float(np.median([run.output_tokens_per_s for run in by_repeat.values()]))
-        overhead = fitted_overhead(given.results, first, paths, tokens)
+        overhead = fitted_overhead(folder, first, paths, tokens)
         page.add(f"{1e3 * overhead:.2f} ms a step on top of the model, fitted to {first}'s tok/s\n")
     else:
         overhead = 1e-3 * float(given.overhead)
         page.add(f"{given.overhead} ms a step on top of the model\n")
-    profile = with_overhead(given.results, overhead)
+    profile = with_overhead(folder, overhead)
     rows = []
     order: dict[str, list[tuple[float, str]]] = {"measured": [], "simulated": []}
     for arm, by_repeat in runs.items():

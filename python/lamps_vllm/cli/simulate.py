@@ -27,7 +27,15 @@ from lamps_vllm.cli.workload import (
 from lamps_vllm.pace import PaceError, available_profiles, load_profile
 from lamps_vllm.replay.report import comparison_table, save_json
 from lamps_vllm.replay.workload import WorkloadError
-from lamps_vllm.simulate.case import STOCK, Case, Load, LoadKind, SimulationError, split_arms
+from lamps_vllm.simulate.case import (
+    STOCK,
+    Case,
+    HostTier,
+    Load,
+    LoadKind,
+    SimulationError,
+    split_arms,
+)
 from lamps_vllm.simulate.outcome import Outcome
 from lamps_vllm.simulate.report import as_json, page
 from lamps_vllm.simulate.sweep import Capacity, Limits, find_capacities, run_cases
@@ -72,6 +80,10 @@ def simulate(
     host_gib: Annotated[
         str, typer.Option(help="Comma-separated sizes of the host tier, GiB; 0: none.")
     ] = "0",
+    host: Annotated[
+        HostTier,
+        typer.Option(help="Who fills it: vLLM's offloading, or the policy's decisions."),
+    ] = HostTier.OFFLOAD,
     kv_tokens: Annotated[
         int | None, typer.Option(min=16, help="KV tokens, instead of the profile's.")
     ] = None,
@@ -135,6 +147,7 @@ def simulate(
             total=total,
             engines=engines,
             router=router,
+            host=host,
             kv_tokens=kv_tokens,
             prefix_caching=prefix_caching,
             prediction=Prediction.parse(prediction),

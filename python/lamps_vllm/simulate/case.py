@@ -29,6 +29,13 @@ class LoadKind(StrEnum):
     CONCURRENCY = "concurrency"
 
 
+class HostTier(StrEnum):
+    """Who fills the host tier: vLLM's offloading (every full block, LRU), or the policy's choice."""
+
+    OFFLOAD = "offload"
+    SWAP = "swap"
+
+
 @dataclass(frozen=True, order=True)
 class Load:
     """How much load; `value` is sessions per second or sessions at a time (0 for GIVEN)."""
@@ -127,6 +134,7 @@ class Case:
     engines: int = 1
     router: str = "sticky"
     host_gib: float = 0.0
+    host: HostTier = HostTier.OFFLOAD
     kv_tokens: int | None = None  # instead of the profile's
     prefix_caching: bool = True
     prediction: Prediction = field(default_factory=Prediction)
@@ -137,7 +145,8 @@ class Case:
     @property
     def label(self) -> str:
         """How tables name the run: the policy, and the host tier where there is one."""
-        return f"{self.arm} +{self.host_gib:g} GiB" if self.host_gib > 0.0 else str(self.arm)
+        tier = f" +{self.host_gib:g} GiB {self.host}" if self.host_gib > 0.0 else ""
+        return f"{self.arm}{tier}"
 
     def shape(self) -> PaceProfile:
         """The device profile. Raises SimulationError if it cannot be simulated on."""
@@ -147,6 +156,8 @@ class Case:
             raise SimulationError(
                 f"profile {self.profile!r} paces steps only: it has no `engine` to simulate"
             )
+        if self.host is HostTier.SWAP and self.host_gib > 0.0 and self.arm.policy in STOCK:
+            raise SimulationError(f"host = swap: policy {self.arm.policy!r} does not decide")
         if self.host_gib > 0.0 and not (engine.host_bytes_per_s and engine.kv_bytes_per_token):
             raise SimulationError(
                 f"host_gib = {self.host_gib:g}: profile {self.profile!r} has no "
@@ -177,6 +188,7 @@ class Case:
                 prefix_caching=self.prefix_caching,
                 ahead=shape.asynchronous,
                 host_tokens=host_tokens,
+                host=str(self.host),
                 host_bytes_per_s=shape.host_bytes_per_s if host_tokens else 0.0,
                 kv_bytes_per_token=shape.kv_bytes_per_token if host_tokens else 0,
             )
