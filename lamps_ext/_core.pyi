@@ -23,6 +23,7 @@ __all__: list[str] = [
     "InvariantViolation",
     "LOADED",
     "LampsError",
+    "MovePlanner",
     "Mover",
     "Options",
     "OutOfHostMemory",
@@ -44,7 +45,6 @@ __all__: list[str] = [
     "build_info",
     "calibrate_cuda",
     "match_blocks",
-    "plan_moves",
     "policy_names",
     "sim_loads",
     "sim_routers",
@@ -515,6 +515,27 @@ class Mover:
     @property
     def row_bytes(self) -> int: ...
 
+class MovePlanner:
+    """
+    From lists of blocks to the fewest copies.
+    """
+    def __init__(
+        self,
+        regions: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+        blocks: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    def plan(
+        self,
+        blocks: numpy.ndarray[typing.Any, numpy.dtype[typing.Any]],
+        slots: numpy.ndarray[typing.Any, numpy.dtype[typing.Any]],
+        host: typing.SupportsInt | typing.SupportsIndex,
+        host_rows: typing.SupportsInt | typing.SupportsIndex,
+        direction: str,
+    ) -> numpy.typing.NDArray[numpy.uint64]:
+        """
+        Copies between blocks and the slots of an extent, as rows of (source, target, bytes). The array is the planner's memory: valid until the next call.
+        """
+
 def build_info() -> dict:
     """
     How this module was built: version, build_type, cuda (nvcc's version, or empty).
@@ -535,19 +556,6 @@ def match_blocks(
 ) -> numpy.typing.NDArray[numpy.int32]:
     """
     The blocks in the order that makes loading these slots the fewest copies.
-    """
-
-def plan_moves(
-    regions: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
-    blocks_there: typing.SupportsInt | typing.SupportsIndex,
-    blocks: numpy.ndarray[typing.Any, numpy.dtype[typing.Any]],
-    slots: numpy.ndarray[typing.Any, numpy.dtype[typing.Any]],
-    host: typing.SupportsInt | typing.SupportsIndex,
-    host_rows: typing.SupportsInt | typing.SupportsIndex,
-    direction: str,
-) -> tuple:
-    """
-    (sources, targets, bytes) of the copies between blocks and the slots of an extent.
     """
 
 def policy_names() -> list:

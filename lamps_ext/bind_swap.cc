@@ -214,25 +214,26 @@ py::list poll(Mover& mover) {
   return out;
 }
 
-py::tuple plan_moves(const Table& regions, BlockId blocks_there, const py::array& blocks,
-                     const py::array& slots, Address host, Row host_rows,
-                     const std::string& direction) {
-  Planner planner(to_layout(regions, blocks_there));
+// A planner with the memory of its last answer, which numpy sees without a copy.
+struct MovePlanner {
+  explicit MovePlanner(const Layout& layout) : planner(layout) {}
+  Planner planner;
   std::vector<BlockRun> runs;
-  if (!planner.find_runs(to_ids("blocks", blocks), to_ids("slots", slots), runs)) {
+  std::vector<Move> moves;
+};
+
+py::array_t<std::uint64_t> plan(py::object self, const py::array& blocks, const py::array& slots,
+                                Address host, Row host_rows, const std::string& direction) {
+  static_assert(sizeof(Move) == 3 * sizeof(std::uint64_t));
+  auto& state = self.cast<MovePlanner&>();
+  if (!state.planner.find_runs(to_ids("blocks", blocks), to_ids("slots", slots), state.runs)) {
     throw InvalidOption("blocks: expected each once");
   }
-  std::vector<Move> moves;
-  planner.append_moves(to_direction(direction), runs, host, host_rows, moves);
-  Table out({py::ssize_t{3}, static_cast<py::ssize_t>(moves.size())});
-  auto rows = out.mutable_unchecked<2>();
-  for (std::size_t i = 0; i < moves.size(); ++i) {
-    const auto at = static_cast<py::ssize_t>(i);
-    rows(0, at) = static_cast<std::int64_t>(moves[i].source);
-    rows(1, at) = static_cast<std::int64_t>(moves[i].target);
-    rows(2, at) = static_cast<std::int64_t>(moves[i].bytes);
-  }
-  return py::make_tuple(out[py::int_(0)], out[py::int_(1)], out[py::int_(2)]);
+  state.moves.clear();
+  state.planner.append_moves(to_direction(direction), state.runs, host, host_rows, state.moves);
+  const auto count = static_cast<py::ssize_t>(state.moves.size());
+  const auto* words = reinterpret_cast<const std::uint64_t*>(state.moves.data());
+  return py::array_t<std::uint64_t>({count, py::ssize_t{3}}, words, self);
 }
 
 void bind_host_tier(py::module_& m) {
@@ -320,9 +321,15 @@ void bind_swap(py::module_& m) {
       },
       py::arg("slots"), py::arg("blocks"),
       "The blocks in the order that makes loading these slots the fewest copies.");
-  m.def("plan_moves", &plan_moves, py::arg("regions"), py::arg("blocks_there"), py::arg("blocks"),
-        py::arg("slots"), py::arg("host"), py::arg("host_rows"), py::arg("direction"),
-        "(sources, targets, bytes) of the copies between blocks and the slots of an extent.");
+  py::class_<MovePlanner>(m, "MovePlanner", "From lists of blocks to the fewest copies.")
+      .def(py::init([](const Table& regions, BlockId blocks) {
+             return MovePlanner(to_layout(regions, blocks));
+           }),
+           py::arg("regions"), py::arg("blocks"))
+      .def("plan", &plan, py::arg("blocks"), py::arg("slots"), py::arg("host"),
+           py::arg("host_rows"), py::arg("direction"),
+           "Copies between blocks and the slots of an extent, as rows of (source, target, bytes). "
+           "The array is the planner's memory: valid until the next call.");
   m.def("why_no_cuda", &why_no_cuda, "Empty if there is a CUDA device to use.");
   m.def("calibrate_cuda", &calibrate_cuda, py::arg("device"), py::arg("scratch"),
         py::arg("scratch_bytes"),

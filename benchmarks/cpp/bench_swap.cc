@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CPU mover: page size x fragmentation x direction x path. In every iteration three things are
-// timed in turn on the same bytes: our copy, a plain memcpy per block, and the fastest contiguous
-// copy this binary has; so the ratios hold even while the machine's speed drifts.
+// timed in turn on as many bytes: our copy, a plain memcpy per block, and the fastest contiguous
+// copy this binary has. Ratios are of the best times of each, for interrupted ones say nothing.
 //   of_peak       our rate / rate of the contiguous copy (1 = nothing lost by scattering)
 //   times_memcpy  our rate / rate of memcpy per block
 // Bytes are verified, both ways, before anything is timed.
@@ -165,13 +165,6 @@ World* world_of(Bytes page, Fragmentation fragmentation, bool huge) {
   return world.get();
 }
 
-// Not the mean: an iteration that the system interrupted says nothing.
-double median(std::vector<double>& values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2),
-                   values.end());
-  return values[values.size() / 2];
-}
-
 template <typename Action>
 Seconds timed(const Action& action) {
   const Seconds begin = now();
@@ -188,24 +181,24 @@ void Copy(benchmark::State& state) {
   World* found = world_of(state.range(0), fragmentation, state.range(4) != 0);
   if (!found) return state.SkipWithError("the bytes that came back are not those stored");
   World& world = *found;
-  std::vector<double> of_peak, times_memcpy;
+  Seconds ours = kForever, plain = kForever, peak = kForever;
   int job = 0;
   for (auto _ : state) {
     const Seconds took = by_mover ? world.copy_by_mover(job, direction)
                                   : timed([&] { world.copy_here(job, direction); });
-    const Seconds plain = timed([&] { world.copy_by_memcpy((job + 3) % kJobs, direction); });
-    Seconds best = kForever;
+    const Seconds memcpy_took = timed([&] { world.copy_by_memcpy((job + 3) % kJobs, direction); });
+    plain = std::min(plain, memcpy_took);
     for (const CpuKernels& kernels : all_cpu_kernels()) {
-      best = std::min(best, timed([&] { world.copy_contiguous((job + 5) % kJobs, kernels); }));
+      peak = std::min(peak, timed([&] { world.copy_contiguous((job + 5) % kJobs, kernels); }));
     }
-    of_peak.push_back(best / took);
-    times_memcpy.push_back(plain / took);
+    ours = std::min(ours, took);
     state.SetIterationTime(took);
     job = (job + 1) % kJobs;
   }
   state.SetBytesProcessed(state.iterations() * kJobBytes);
-  state.counters["of_peak"] = median(of_peak);
-  state.counters["times_memcpy"] = median(times_memcpy);
+  state.counters["GB_per_s"] = static_cast<double>(kJobBytes) / 1e9 / ours;
+  state.counters["of_peak"] = peak / ours;
+  state.counters["times_memcpy"] = plain / ours;
   state.SetLabel(std::string(kFragmentationNames[fragmentation]) + " " + to_string(direction) +
                  (by_mover ? " mover" : " thread") + (state.range(4) ? "" : " small-pages"));
 }

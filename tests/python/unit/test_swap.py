@@ -150,11 +150,11 @@ def test_planned_moves_are_those_of_numpy():
     random = np.random.default_rng(2)
     regions = np.array([(1 << 40, 8192, 4096), (1 << 41, 8192, 8192)], dtype=np.int64)
     blocks, slots = random.permutation(100), np.arange(100)
-    sources, targets, sizes = lamps_ext.plan_moves(
-        regions, 100, blocks, slots, 1 << 20, 100, "load"
-    )
+    planner = lamps_ext.MovePlanner(regions, 100)
+    moves = planner.plan(blocks, slots, 1 << 20, 100, "load")
+    del planner  # the array keeps it alive
     there, here = set(), set()
-    for source, target, size in zip(sources, targets, sizes, strict=True):
+    for source, target, size in moves.tolist():
         pages = range(0, size, 4096 if target < 1 << 41 else 8192)
         there |= {(source + page, target + page) for page in pages}
     for block, slot in zip(blocks, slots, strict=True):
