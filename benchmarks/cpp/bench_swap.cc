@@ -165,6 +165,13 @@ World* world_of(Bytes page, Fragmentation fragmentation, bool huge) {
   return world.get();
 }
 
+// Not the mean: an iteration that the system interrupted says nothing.
+double median(std::vector<double>& values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2),
+                   values.end());
+  return values[values.size() / 2];
+}
+
 template <typename Action>
 Seconds timed(const Action& action) {
   const Seconds begin = now();
@@ -181,24 +188,24 @@ void Copy(benchmark::State& state) {
   World* found = world_of(state.range(0), fragmentation, state.range(4) != 0);
   if (!found) return state.SkipWithError("the bytes that came back are not those stored");
   World& world = *found;
-  Seconds ours = 0, plain = 0, peak = 0;
+  std::vector<double> of_peak, times_memcpy;
   int job = 0;
   for (auto _ : state) {
     const Seconds took = by_mover ? world.copy_by_mover(job, direction)
                                   : timed([&] { world.copy_here(job, direction); });
-    plain += timed([&] { world.copy_by_memcpy((job + 3) % kJobs, direction); });
+    const Seconds plain = timed([&] { world.copy_by_memcpy((job + 3) % kJobs, direction); });
     Seconds best = kForever;
     for (const CpuKernels& kernels : all_cpu_kernels()) {
       best = std::min(best, timed([&] { world.copy_contiguous((job + 5) % kJobs, kernels); }));
     }
-    ours += took;
-    peak += best;
+    of_peak.push_back(best / took);
+    times_memcpy.push_back(plain / took);
     state.SetIterationTime(took);
     job = (job + 1) % kJobs;
   }
   state.SetBytesProcessed(state.iterations() * kJobBytes);
-  state.counters["of_peak"] = peak / ours;
-  state.counters["times_memcpy"] = plain / ours;
+  state.counters["of_peak"] = median(of_peak);
+  state.counters["times_memcpy"] = median(times_memcpy);
   state.SetLabel(std::string(kFragmentationNames[fragmentation]) + " " + to_string(direction) +
                  (by_mover ? " mover" : " thread") + (state.range(4) ? "" : " small-pages"));
 }

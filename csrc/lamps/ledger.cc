@@ -76,8 +76,17 @@ Session& Ledger::enter(SessionHandle handle, Seconds now) {
     session.number = next_session_++;
     ++sessions_count_;
   }
+  idle_host_tokens_ -= session.idle_host_tokens();
   session.state = SessionState::kActive;
   return session;
+}
+
+void Ledger::pause(SessionHandle handle, Seconds now) {
+  Session& entry = session(handle);
+  idle_host_tokens_ -= entry.idle_host_tokens();
+  entry.state = SessionState::kPaused;
+  entry.paused_at = now;
+  idle_host_tokens_ += entry.idle_host_tokens();
 }
 
 Request& Ledger::add_waiting(RequestHandle handle, SessionHandle session_handle) {
@@ -182,9 +191,14 @@ void Ledger::swapped_out(SessionHandle handle) {
   Session& entry = session_in(handle, Copy::kOut);
   entry.copy = Copy::kHost;
   leaving_tokens_ -= entry.host_tokens;
+  idle_host_tokens_ += entry.idle_host_tokens();
 }
 
-void Ledger::load(SessionHandle handle) { session_in(handle, Copy::kHost).copy = Copy::kIn; }
+void Ledger::load(SessionHandle handle) {
+  Session& entry = session_in(handle, Copy::kHost);
+  idle_host_tokens_ -= entry.idle_host_tokens();
+  entry.copy = Copy::kIn;
+}
 
 void Ledger::loaded(SessionHandle handle) {
   const Tokens tokens = session_in(handle, Copy::kIn).host_tokens;
@@ -202,6 +216,7 @@ void Ledger::drop_host(SessionHandle handle) {
   Session& entry = session(handle);
   if (entry.copy == Copy::kOut) leaving_tokens_ -= entry.host_tokens;
   host_tokens_ -= entry.host_tokens;
+  idle_host_tokens_ -= entry.idle_host_tokens();
   entry.host_tokens = 0;
   entry.copy = Copy::kNone;
 }
@@ -216,7 +231,7 @@ void Ledger::erase(SessionHandle handle) {
 }
 
 void Ledger::check_invariants() const {
-  Tokens need = 0, growth = 0, context = 0, held = 0, host = 0, leaving = 0;
+  Tokens need = 0, growth = 0, context = 0, held = 0, host = 0, leaving = 0, idle = 0;
   std::size_t waiting = 0, running = 0, sessions = 0, holders = 0;
   std::vector<int> live(session_table_.size(), 0);
   for (const Request& entry : requests_) {
@@ -243,6 +258,7 @@ void Ledger::check_invariants() const {
     expect((entry.copy == Copy::kNone) == (entry.host_tokens == 0), "host room without a copy");
     expect(entry.copy == Copy::kNone || !holds, "KV counts twice");
     host += entry.host_tokens;
+    idle += entry.idle_host_tokens();
     if (entry.copy == Copy::kOut) leaving += entry.host_tokens;
     if (!holds) continue;
     ++holders;
@@ -252,7 +268,8 @@ void Ledger::check_invariants() const {
   }
   expect(holders == holders_.size(), "holder list has strangers");
   expect(need == waiting_need_ && growth == running_growth_ && context == running_context_ &&
-             held == held_tokens_ && host == host_tokens_ && leaving == leaving_tokens_,
+             held == held_tokens_ && host == host_tokens_ && leaving == leaving_tokens_ &&
+             idle == idle_host_tokens_,
          "token sums are off");
   expect(waiting == waiting_ && running == running_ && sessions == sessions_count_,
          "counts are off");

@@ -72,12 +72,16 @@ struct Session {
   [[nodiscard]] Tokens resident_tokens() const {
     return copy == Copy::kOut || copy == Copy::kIn ? host_tokens : held_tokens;
   }
+  [[nodiscard]] Tokens idle_host_tokens() const {
+    return state == SessionState::kPaused && copy == Copy::kHost ? host_tokens : 0;
+  }
 };
 
 class Ledger {
  public:
   // --- events; each throws UnknownHandle for a handle that is not in the state it needs ---
   Session& enter(SessionHandle session, Seconds now);  // creates it on its first turn
+  void pause(SessionHandle session, Seconds now);      // its call begins
   Request& add_waiting(RequestHandle request, SessionHandle session);
   void set_footprint(RequestHandle request, Tokens peak, Tokens shared);  // waiting or running
   void start(RequestHandle request);                                      // waiting -> running
@@ -108,6 +112,8 @@ class Ledger {
   [[nodiscard]] Tokens held_tokens() const { return held_tokens_; }
   [[nodiscard]] Tokens host_tokens() const { return host_tokens_; }        // taken on the host
   [[nodiscard]] Tokens leaving_tokens() const { return leaving_tokens_; }  // of these, kOut
+  // Of these, of paused sessions and on the host only: can be dropped for others.
+  [[nodiscard]] Tokens idle_host_tokens() const { return idle_host_tokens_; }
   [[nodiscard]] std::size_t waiting() const { return waiting_; }
   [[nodiscard]] std::size_t running() const { return running_; }
   [[nodiscard]] std::size_t sessions() const { return sessions_count_; }
@@ -136,6 +142,7 @@ class Ledger {
   Tokens held_tokens_ = 0;
   Tokens host_tokens_ = 0;
   Tokens leaving_tokens_ = 0;
+  Tokens idle_host_tokens_ = 0;
   std::size_t waiting_ = 0;
   std::size_t running_ = 0;
   std::size_t sessions_count_ = 0;

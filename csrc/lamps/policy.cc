@@ -167,8 +167,7 @@ void PolicyCore::finished(Seconds now, const Finish& finish) {
     ledger_.hold(request.session, finish.held_tokens);
   }
   if (session.live > 0) return;  // n > 1 or a duplicate id: the session is still at work
-  session.state = SessionState::kPaused;
-  session.paused_at = now;
+  ledger_.pause(request.session, now);
   if (finish.aborted || request.final_hint) {
     end_session(now, request.session, request.final_hint ? Reason::kFinal : Reason::kExpired);
     return;
@@ -197,27 +196,34 @@ void PolicyCore::released(SessionHandle handle) {
   if (!ledger_.has_session(handle)) return;
   keep_untold(handle);
   ledger_.release(handle);
-  ledger_.drop_host(handle);
+  forget_host(handle);
   move_footprint(handle, 0, 0);
 }
 
-void PolicyCore::swapped_out(Seconds /*now*/, SessionHandle handle) {
+void PolicyCore::swapped_out(Seconds now, SessionHandle handle) {
   if (!ledger_.has_session(handle) || ledger_.session(handle).copy != Copy::kOut) return;
   ledger_.swapped_out(handle);
+  on_host_.add(handle, now, step_);
   move_footprint(handle, 0, ledger_.session(handle).host_tokens);
 }
 
 void PolicyCore::loaded(Seconds now, SessionHandle handle) {
   if (!ledger_.has_session(handle) || ledger_.session(handle).copy != Copy::kIn) return;
+  on_host_.remove(handle);
   ledger_.loaded(handle);
   to_drop_host_.push_back(handle);
   const Session& session = ledger_.session(handle);
   if (session.state == SessionState::kPaused) schedule_decision(now, handle, Verdict::kUsual);
 }
 
+void PolicyCore::forget_host(SessionHandle handle) {
+  if (on_host_.contains(handle)) on_host_.remove(handle);
+  ledger_.drop_host(handle);
+}
+
 void PolicyCore::drop_host(SessionHandle handle) {
   if (ledger_.session(handle).copy == Copy::kNone) return;
-  ledger_.drop_host(handle);
+  forget_host(handle);
   to_drop_host_.push_back(handle);
 }
 
@@ -257,6 +263,7 @@ void PolicyCore::check_invariants() const {
   ready_.check_invariants();
   waits_.check_invariants();
   pause_timers_.check_invariants();
+  on_host_.check_invariants();
   if (ready_.size() != ledger_.waiting()) {
     throw InvariantViolation(
         "policy: the ready queue and the ledger count different waiting requests");

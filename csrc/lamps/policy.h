@@ -176,6 +176,8 @@ class PolicyCore {
   [[nodiscard]] bool swap_beats_drop(Seconds now, SessionHandle handle) const;
   void keep_untold(SessionHandle handle);
   void drop_host(SessionHandle handle);
+  void forget_host(SessionHandle handle);
+  void make_host_room(Tokens tokens);
   void move_footprint(SessionHandle handle, Tokens shared, Tokens host);
   void offer(const StepView& view, StepPlan& plan);
   void admit(const StepView& view, StepPlan& plan);
@@ -195,6 +197,7 @@ class PolicyCore {
   Ledger ledger_;
   ReadyQueue ready_;                       // waiting requests by service order
   WaitList waits_;                         // waiting requests by the moment they began to wait
+  WaitList on_host_;                       // sessions with KV on the host, longest there first
   ReadyQueue pause_timers_;                // paused sessions by the instant of their next decision
   std::vector<SessionHandle> to_release_;  // decided between steps, told in the next plan
   std::vector<SessionHandle> to_swap_out_;

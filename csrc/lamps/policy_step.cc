@@ -68,9 +68,21 @@ void PolicyCore::end_session(Seconds now, SessionHandle handle, Reason reason) {
   ++counters_.forgotten;
 }
 
+// What has been on the host for longest goes first: it is least likely to be asked for. Copies
+// under way and turns that wait keep theirs.
+void PolicyCore::make_host_room(Tokens tokens) {
+  SessionHandle next = on_host_.oldest();
+  while (next != kNoHandle && ledger_.host_tokens() + tokens > engine_.host_tokens) {
+    const SessionHandle handle = next;
+    next = on_host_.after(handle);
+    if (ledger_.session(handle).idle_host_tokens() > 0) drop_host(handle);
+  }
+}
+
 bool PolicyCore::swap_out(Seconds now, SessionHandle handle, Reason reason, StepPlan& plan) {
   if (!scene_.host_has_room(ledger_.session(handle).held_tokens)) return false;
   record(now, handle, Handling::kSwap, reason);
+  make_host_room(ledger_.session(handle).held_tokens);
   ledger_.swap_out(handle);
   plan.swap_out.push_back(handle);
   ++counters_.swapped;

@@ -39,7 +39,7 @@ Outlook Scene::outlook_of(const Request& request) const {
 }
 
 bool Scene::host_has_room(Tokens tokens) const {
-  return ledger.host_tokens() + tokens <= engine.host_tokens;
+  return ledger.host_tokens() - ledger.idle_host_tokens() + tokens <= engine.host_tokens;
 }
 
 PauseContext Scene::pause_context(Seconds now, const Session& session) const {

@@ -38,6 +38,7 @@ struct Scene {
   [[nodiscard]] Tokens peak_of(const Request& request) const;
   // What is expected of the turn and of the call after it; the handling is left to the policy.
   [[nodiscard]] Outlook outlook_of(const Request& request) const;
+  // Whether the host can take so much, if need be by dropping what idle sessions have there.
   [[nodiscard]] bool host_has_room(Tokens tokens) const;
   [[nodiscard]] PauseContext pause_context(Seconds now, const Session& session) const;
 };

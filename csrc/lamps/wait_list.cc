@@ -50,6 +50,8 @@ bool WaitList::contains(RequestHandle handle) const {
 
 Seconds WaitList::since(RequestHandle handle) const { return node(handle).since; }
 
+RequestHandle WaitList::after(RequestHandle handle) const { return node(handle).next; }
+
 Steps WaitList::step(RequestHandle handle) const { return node(handle).step; }
 
 const WaitList::Node& WaitList::node(RequestHandle handle) const {

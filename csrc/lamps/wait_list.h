@@ -18,7 +18,8 @@ class WaitList {
   // Throws UnknownHandle if it is not listed.
   void remove(RequestHandle handle);
   [[nodiscard]] bool contains(RequestHandle handle) const;
-  [[nodiscard]] RequestHandle oldest() const { return head_; }  // kNoHandle when empty
+  [[nodiscard]] RequestHandle oldest() const { return head_; }    // kNoHandle when empty
+  [[nodiscard]] RequestHandle after(RequestHandle handle) const;  // kNoHandle after the last
   [[nodiscard]] Seconds since(RequestHandle handle) const;
   [[nodiscard]] Steps step(RequestHandle handle) const;
   [[nodiscard]] std::size_t size() const { return size_; }

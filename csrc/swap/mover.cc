@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -12,11 +13,17 @@ namespace lamps::swap {
 namespace {
 
 void require_below(const char* name, std::span<const BlockId> ids, std::int64_t limit) {
-  std::uint32_t highest = 0;  // a negative id becomes huge
-  for (const BlockId id : ids) highest = std::max(highest, static_cast<std::uint32_t>(id));
-  if (highest < limit) return;
-  throw InvalidOption(std::string(name) + " = " +
-                      std::to_string(static_cast<std::int32_t>(highest)) +
+  const auto last = static_cast<std::uint32_t>(
+      std::min<std::int64_t>(limit - 1, std::numeric_limits<BlockId>::max()));
+  std::uint32_t signs = 0;  // a sign bit is set by a negative id, and by one beyond the last
+  for (const BlockId id : ids) {
+    const auto value = static_cast<std::uint32_t>(id);
+    signs |= value | (last - value);
+  }
+  if (signs >> 31 == 0) return;
+  const auto wrong =
+      std::find_if(ids.begin(), ids.end(), [&](BlockId id) { return id < 0 || id >= limit; });
+  throw InvalidOption(std::string(name) + " = " + std::to_string(*wrong) +
                       ": expected one in [0, " + std::to_string(limit) + ")");
 }
 

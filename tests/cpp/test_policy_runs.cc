@@ -174,7 +174,7 @@ INSTANTIATE_TEST_SUITE_P(Loads, PolicyRun,
                                            Load{"AmpleHost", 9, 2048, 20.0, true, 0.02,
                                                 PolicyName::kLamps, 1 << 20, true},
                                            Load{"SmallHost", 10, 2048, 20.0, true, 0.02,
-                                                PolicyName::kLamps, 1024, true}),
+                                                PolicyName::kLamps, 1024}),
                          [](const auto& load) { return std::string(load.param.name); });
 
 std::vector<Load> every_policy(Tokens host) {

@@ -238,6 +238,29 @@ TEST_F(SwapIntoLittle, AFullHostMeansDropping) {
   EXPECT_EQ(step(20.4).swap_out, Sessions{2});
 }
 
+TEST_F(SwapIntoLittle, WhatIsOnTheHostForLongestGivesWay) {
+  EXPECT_EQ(step(20.1).swap_out, Sessions{0});
+  core.swapped_out(20.2, 0);
+  pause(1, 20.3, 600.0);
+  const StepPlan plan = step(20.4);
+  EXPECT_EQ(plan.drop_host, Sessions{0});  // told before the new copy is ordered
+  EXPECT_EQ(plan.swap_out, Sessions{1});
+  EXPECT_TRUE(plan.release.empty());
+  core.arrive(21.0, turn(10, 0, 400, -1.0));
+  EXPECT_EQ(core.ledger().request(10).host_tokens, 0);
+}
+
+TEST_F(SwapIntoLittle, ButNotFromATurnThatWaits) {
+  (void)step(20.1);
+  core.swapped_out(20.2, 0);
+  core.arrive(20.25, turn(10, 0, 400, -1.0));
+  pause(1, 20.3, 600.0);
+  const StepPlan plan = step(20.4);
+  EXPECT_TRUE(plan.drop_host.empty());
+  EXPECT_EQ(plan.release, Sessions{1});
+  EXPECT_EQ(core.ledger().request(10).host_tokens, kContext);
+}
+
 class SlowLink : public Swap {
  protected:
   static Options slow() {
