@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,7 @@ class SimFigures(BaseModel):
     turns: int
     latency_mean: float | None  # of sessions with their tools' time
     latency_p99: float | None
+    bound_mean: float | None  # no policy has a lower mean session time; open loop only
     ttft_median: float | None  # of every turn
     ttft_p99: float | None
     ttft_max: float | None
@@ -108,6 +109,13 @@ class Outcome(BaseModel):
     counters: dict[str, float]
     reports: list[dict[str, Any]]
     detail: Detail | None = None
+
+
+class Prepared(NamedTuple):
+    """What is known of a run before it starts."""
+
+    cut: int  # sessions dropped or ended early
+    bound_mean: float | None
 
 
 Columns = dict[str, NDArray[Any]]
@@ -232,7 +240,11 @@ def _after_pauses(table: Table, turns: Columns, ended: Columns) -> dict[str, Aft
 
 
 def _sim_figures(
-    case: Case, table: Table, result: lamps_ext.SimResult, wall: float, cut: int
+    case: Case,
+    table: Table,
+    result: lamps_ext.SimResult,
+    wall: float,
+    prepared: Prepared,
 ) -> SimFigures:
     counters, turns = result.counters, _recorded(result)
     latency = result.histograms["session_s"]
@@ -255,6 +267,7 @@ def _sim_figures(
         turns=int(counters["turns"]),
         latency_mean=latency.mean if latency.count else None,
         latency_p99=latency.quantile(0.99) if latency.count else None,
+        bound_mean=prepared.bound_mean,
         ttft_median=quantile(ttft, 0.5),
         ttft_p99=quantile(ttft, 0.99),
         ttft_max=quantile(ttft, 1.0),
@@ -273,7 +286,7 @@ def _sim_figures(
         held_share=counters["held_token_s"] / token_seconds if token_seconds else 0.0,
         wall_seconds=wall,
         after_pauses=after_pauses,
-        cut_sessions=cut,
+        cut_sessions=prepared.cut,
         complete=bool(result.complete),
     )  # fmt: skip
 
@@ -334,7 +347,7 @@ def _detail(table: Table, result: lamps_ext.SimResult) -> Detail:
 
 
 def outcome_of(
-    case: Case, table: Table, result: lamps_ext.SimResult, wall: float, cut: int
+    case: Case, table: Table, result: lamps_ext.SimResult, wall: float, prepared: Prepared
 ) -> Outcome:
     """The outcome of one finished (or stopped) simulation."""
     sessions = case.total or len(table.session_ids)
@@ -346,7 +359,7 @@ def outcome_of(
         load_value=case.load.value,
         seed=case.seed,
         metrics=figures(observed) if observed else _from_histograms(result, sessions),
-        more=_sim_figures(case, table, result, wall, cut),
+        more=_sim_figures(case, table, result, wall, prepared),
         counters={name: float(value) for name, value in result.counters.items()},
         reports=list(result.reports),
         detail=_detail(table, result) if case.detail else None,

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 import lamps_ext
 from lamps_vllm.replay.workload import Workload
+from lamps_vllm.simulate.bound import lower_bound
 from lamps_vllm.simulate.case import Case, LoadKind, SimulationError
-from lamps_vllm.simulate.outcome import Outcome, outcome_of
+from lamps_vllm.simulate.outcome import Outcome, Prepared, outcome_of
 from lamps_vllm.workloads.transform import fit_context, with_poisson_arrivals
 
 Progress = Callable[[float], bool]  # share of the sessions that have ended; False: stop
@@ -161,7 +162,19 @@ def run_case(case: Case, progress: Progress = lambda share: True) -> Outcome:
         progress=lambda now, ended, total: progress(ended / max(total, 1)),
         every_steps=EVERY_STEPS,
     )
-    return outcome_of(case, table, result, time.perf_counter() - started, cut)
+    seconds = time.perf_counter() - started
+    return outcome_of(case, table, result, seconds, Prepared(cut, _bound(case, workload)))
+
+
+def _bound(case: Case, workload: Workload) -> float | None:
+    """Least possible mean session time; None for a closed loop, whose arrivals depend on the policy."""
+    if case.load.kind is LoadKind.CONCURRENCY:
+        return None
+    profile = case.shape()
+    shape = profile.engine
+    if shape is not None and case.kv_tokens is not None:
+        shape = shape.model_copy(update={"kv_tokens": case.kv_tokens})
+    return lower_bound(workload, profile.model_copy(update={"engine": shape}), case.engines).mean
 
 
 def _sample_seconds(table: Table) -> float:

@@ -27,6 +27,7 @@ class Column:
 
 COLUMNS = (
     Column("session\nmean", lambda o: o.metrics.session_mean),
+    Column("\n>= bound", lambda o: o.more.bound_mean, wide=True),
     Column("\nmedian", lambda o: o.metrics.session_median),
     Column("\np99", lambda o: o.metrics.session_p99),
     Column("TTFT\nmedian", lambda o: o.more.ttft_median, wide=True),

@@ -63,4 +63,8 @@ def test_no_policy_is_better_than_the_bound(rate, policy):
     for seed in range(2):
         case = replace(case, seed=seed)
         bound = lower_bound(workload_of(case)[0], load_profile("cpu-demo"))
-        assert run_case(case).metrics.session_mean >= bound.mean
+        outcome = run_case(case)
+        assert outcome.more.bound_mean == bound.mean
+        assert outcome.metrics.session_mean >= bound.mean
+    closed = run_case(replace(case, load=Load(LoadKind.CONCURRENCY, 3)))
+    assert closed.more.bound_mean is None
