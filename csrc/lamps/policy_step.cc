@@ -240,12 +240,13 @@ std::vector<SessionHandle> PolicyCore::release_order(Seconds now, Tokens tokens)
 // The head of the queue never gives way, nor does anyone who was let in earlier in the same step.
 // Those that had better be swapped are, and the head waits for the copies that it needs.
 bool PolicyCore::make_room(Seconds now, Tokens missing, Reason reason, StepPlan& plan) {
-  const SessionHandle head = ledger_.request(ready_.top()).session;
+  const Request& head = ledger_.request(ready_.top());
   std::vector<SessionHandle> going;
   Tokens found = ledger_.leaving_tokens();
   for (const SessionHandle handle : release_order(now, ledger_.held_tokens())) {
     if (found >= missing) break;
-    if (handle == head || planned_this_step(handle)) continue;
+    if (handle == head.session || planned_this_step(handle)) continue;
+    if (!rules_->yields_to(ledger_.session(handle), head)) continue;
     going.push_back(handle);
     found += ledger_.session(handle).held_tokens;
   }

@@ -204,6 +204,31 @@ TEST(PolicyCore, OverdueAfterTheBoundInStepsAndSeconds) {
   EXPECT_EQ(seconds_only.counters().overdue, 0);
 }
 
+// A bound is for outliers. Where everybody waits for minutes, seconds alone would make everybody
+// overdue, and the bound the order.
+TEST(PolicyCore, OverdueIsWhoWaitsMuchLongerThanUsual) {
+  Options options = oldest_first();
+  options.starvation_threshold = 1;
+  options.starvation_seconds = 60.0;
+  for (const Seconds usual : {1.0, 100.0}) {
+    PolicyCore core(kEngine, options);
+    for (RequestHandle i = 0; i < 20; ++i) {
+      core.arrive(0.0, turn(i, i, 100));
+      core.admitted(0.0, i, 0);
+      core.finished(0.0, end_of(i, 132, 0));
+      core.arrive(0.0, turn(i, i, 200));  // returns without KV
+      core.admitted(usual, i, 0);
+      core.finished(usual, end_of(i, 232, 0));
+    }
+    core.arrive(100.0, turn(30, 30, 100));
+    (void)core.begin_step(step_at(100.0, 0, 0));
+    (void)core.begin_step(step_at(170.0, 0, 0));
+    EXPECT_EQ(core.counters().overdue, usual < 60.0 ? 1 : 0);
+    (void)core.begin_step(step_at(400.0, 0, 0));  // more than twice the usual
+    EXPECT_EQ(core.counters().overdue, 1);
+  }
+}
+
 TEST(PolicyCore, APreemptedTurnComesBackFirst) {
   PolicyCore core(kEngine, oldest_first());
   core.arrive(5.0, turn(0, 0, 100));

@@ -134,5 +134,33 @@ TEST(PolicyAdmission, OnACrowdedEngineOnlyNewcomersWaitForTheirPeak) {
   EXPECT_EQ(other.begin_step(view).admit, Handles{});
 }
 
+// Otherwise the older session, which goes first when it returns, would take the room back at once:
+// both would recompute in turns.
+TEST(PolicyAdmission, OnACrowdedEngineOnlyYoungerPausesGiveWay) {
+  Options options = oldest_first();
+  options.redecide_seconds = 3600.0;  // nothing is let go for its own sake
+  const std::vector<RequestHandle> running = {20};
+  const std::vector<Tokens> context = {1024};
+  StepView view = step_at(21.0, 0);
+  view.running = running;
+  view.context = context;
+  for (const bool older : {true, false}) {
+    PolicyCore core(kEngine, options);
+    core.arrive(0.0, turn(20, 20, 1000));  // runs all the time
+    core.admitted(0.0, 20, 0);
+    const SessionHandle keeper = 3;
+    if (older) pause_session(core, 0.1, keeper, 1024);
+    core.arrive(0.2, turn(5, 5, 480));  // has begun, and lost its KV
+    core.admitted(0.2, 5, 0);
+    core.finished(0.3, end_of(5, 512, 0));
+    if (!older) pause_session(core, 0.4, keeper, 1024);
+    crowd(core, 1.0);
+    core.arrive(20.5, turn(6, 5, 560));
+    const StepPlan plan = core.begin_step(view);
+    EXPECT_EQ(plan.admit, older ? Handles{} : Handles{6});
+    EXPECT_EQ(plan.release, older ? Handles{} : Handles{keeper});
+  }
+}
+
 }  // namespace
 }  // namespace lamps

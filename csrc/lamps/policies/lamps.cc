@@ -13,6 +13,8 @@ constexpr double kWorkingShare = 0.25;  // below this share of the pool at work,
                                         // waits, kept pauses give way
 constexpr double kCalm = 0.15;          // averaged pressure below which the engine is calm
 constexpr Seconds kShortestHold = 1e-3;
+constexpr double kUsualWait = 0.9;  // quantile of the waits that counts as usual
+constexpr double kOutlier = 2.0;    // ... and how much longer than that nobody should wait
 
 bool has_begun(const Request& request) { return request.facts.turn > 0 || request.preempted; }
 
@@ -36,6 +38,17 @@ TokenSeconds LampsRules::rank_of(const Request& request) const {
     outlook.handling = least_waste(waste_of(pause, scene_.cost));
   }
   return memory_over_time(outlook, scene_.cost, scene_.load.decode_step, scene_.engine.step_tokens);
+}
+
+Seconds LampsRules::starvation_seconds() const {
+  return std::max(scene_.options.starvation_seconds, kOutlier * waits_.quantile(kUsualWait));
+}
+
+void LampsRules::on_admission(Seconds now, const Request& request) {
+  // Newcomers wait for their rank, which is no reason for others to wait longer.
+  const Session& session = scene_.ledger.session(request.session);
+  if (request.facts.turn == 0 || request.preempted || session.resident_tokens() > 0) return;
+  waits_.observe(now - request.arrived);
 }
 
 ReadyKey LampsRules::key_of(const Request& request) const {
@@ -78,6 +91,12 @@ Tokens LampsRules::limit_for(const Request& request) const {
 bool LampsRules::pauses_yield_to(const Request& head, Tokens working) const {
   const double enough = kWorkingShare * static_cast<double>(scene_.engine.capacity_tokens);
   return calm() || head.overdue || head.facts.turn > 0 || static_cast<double>(working) < enough;
+}
+
+// On a crowded engine an older session's KV stays: it goes before the head whenever it returns, so
+// that taking its place would make the two take turns at recomputing. An overdue head takes it.
+bool LampsRules::yields_to(const Session& pause, const Request& head) const {
+  return calm() || head.overdue || pause.arrival >= scene_.ledger.session(head.session).arrival;
 }
 
 Verdict LampsRules::decide(Seconds now, SessionHandle handle) const {

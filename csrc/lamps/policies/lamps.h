@@ -6,14 +6,17 @@
 //   inside the last two by virtual deadline = session arrival + delay, where
 //   delay = min(rank_weight * R / capacity, rank_horizon), R = predicted memory-over-time, for the
 //   first turn of a session on a crowded engine, else 0.
-// Waiting bound. A request that has waited `starvation_threshold` steps and `starvation_seconds` is
-// overdue. An overdue request yields only to overdue requests of sessions that arrived before its
-// own: a finite set that no later arrival can join. It is admitted as soon as running turns and
-// kept pauses leave room for it, because nothing younger is let in before it, and kept pauses give
-// way to it. So its wait is bounded by the bound itself, plus the turns that older sessions still
-// have to serve, plus one drain of what is running.
+// Waiting bound. A request that has waited `starvation_threshold` steps, `starvation_seconds`, and
+// twice the 90th percentile of what returning turns without KV had waited lately is overdue: where
+// all of those wait for minutes, a fixed number of seconds would make all of them overdue. An
+// overdue request yields only to overdue requests of sessions that arrived before its own: a finite
+// set that no later arrival can join. It is admitted as soon as running turns and kept pauses leave
+// room for it, because nothing younger is let in before it, and kept pauses give way to it. So its
+// wait is bounded by the bound itself, plus the turns that older sessions still have to serve, plus
+// one drain of what is running.
 #pragma once
 
+#include "lamps/log_histogram.h"
 #include "lamps/policies/rules.h"
 
 namespace lamps {
@@ -25,15 +28,14 @@ class LampsRules : public Rules {
   [[nodiscard]] ReadyKey key_of(const Request& request) const override;
   [[nodiscard]] Refresh refresh() const override { return Refresh::kSome; }
   [[nodiscard]] bool ages(const Request& /*request*/) const override { return true; }
-  [[nodiscard]] Seconds starvation_seconds() const override {
-    return scene_.options.starvation_seconds;
-  }
+  [[nodiscard]] Seconds starvation_seconds() const override;
 
   [[nodiscard]] bool gated() const override { return true; }
   [[nodiscard]] bool plans_for_peak(const Request& request) const override;
   [[nodiscard]] Tokens asked_by(const Request& request) const override;
   [[nodiscard]] Tokens limit_for(const Request& request) const override;
   [[nodiscard]] bool pauses_yield_to(const Request& head, Tokens working) const override;
+  [[nodiscard]] bool yields_to(const Session& pause, const Request& head) const override;
 
   [[nodiscard]] bool keeps() const override { return true; }
   [[nodiscard]] bool prefetches() const override { return true; }
@@ -43,10 +45,14 @@ class LampsRules : public Rules {
   [[nodiscard]] bool orders_running() const override { return true; }
   void order_running(std::vector<RequestHandle>& running) const override;
 
+  void on_admission(Seconds now, const Request& request) override;
+
  private:
   [[nodiscard]] bool calm() const;
   [[nodiscard]] TokenSeconds rank_of(const Request& request) const;
   [[nodiscard]] double preemption_loss(const Request& request) const;
+
+  LogHistogram waits_{1e-3, 1e6, 0.98};  // seconds that returning turns without KV had waited
 };
 
 }  // namespace lamps

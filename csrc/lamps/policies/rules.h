@@ -73,6 +73,10 @@ class Rules {
   [[nodiscard]] virtual bool pauses_yield_to(const Request& /*head*/, Tokens /*working*/) const {
     return true;
   }
+  // Whether the KV kept for a paused session gives way to the head of the queue, where pauses do.
+  [[nodiscard]] virtual bool yields_to(const Session& /*pause*/, const Request& /*head*/) const {
+    return true;
+  }
 
   // --- pauses ---
   [[nodiscard]] virtual bool keeps() const { return false; }  // KV at the end of a turn, at all
