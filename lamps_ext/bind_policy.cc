@@ -156,6 +156,7 @@ py::dict policy_report(const PolicyCore& core) {
   out["waiting_need"] = ledger.waiting_need();
   out["running_growth"] = ledger.running_growth();
   out["running_context"] = ledger.running_context();
+  out["waiting_bound_s"] = core.waiting_bound();
   out["admission_share"] = core.budget().share();
   out["thrashed_tokens"] = core.budget().thrashed_tokens();
   const lamps::CostParameters& cost = core.cost().parameters();

@@ -147,6 +147,8 @@ class PolicyCore {
   [[nodiscard]] std::vector<Decision> take_decisions();
   [[nodiscard]] const Counters& counters() const { return counters_; }
   [[nodiscard]] const AdmissionBudget& budget() const { return budget_; }
+  // Seconds after which a waiting request is overdue at present, given the steps too.
+  [[nodiscard]] Seconds waiting_bound() const { return rules_->starvation_seconds(); }
   [[nodiscard]] const CostModel& cost() const { return cost_; }
   [[nodiscard]] const Ledger& ledger() const { return ledger_; }
   [[nodiscard]] Predictor& predictor() { return predictor_; }

@@ -224,6 +224,7 @@ TEST(PolicyCore, OverdueIsWhoWaitsMuchLongerThanUsual) {
     (void)core.begin_step(step_at(100.0, 0, 0));
     (void)core.begin_step(step_at(170.0, 0, 0));
     EXPECT_EQ(core.counters().overdue, usual < 60.0 ? 1 : 0);
+    EXPECT_NEAR(core.waiting_bound(), std::max(60.0, 2.0 * usual), 0.25 * 2.0 * usual);
     (void)core.begin_step(step_at(400.0, 0, 0));  // more than twice the usual
     EXPECT_EQ(core.counters().overdue, 1);
   }
