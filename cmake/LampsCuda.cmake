@@ -48,6 +48,17 @@ if(LAMPS_HAVE_CUDA)
   endif()
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
   enable_language(CUDA)
+  # A CMake much older than the nvcc (3.25 beside CUDA 13) does not know its language levels.
+  if(NOT "cuda_std_20" IN_LIST CMAKE_CUDA_COMPILE_FEATURES)
+    if(LAMPS_CUDA STREQUAL "ON")
+      message(FATAL_ERROR "LAMPS_CUDA is ON, but CMake ${CMAKE_VERSION} does not know "
+                          "nvcc ${LAMPS_CUDA_VERSION}: use a newer CMake.")
+    endif()
+    message(STATUS "CMake ${CMAKE_VERSION} does not know nvcc ${LAMPS_CUDA_VERSION}: "
+                   "building without CUDA")
+    set(LAMPS_HAVE_CUDA OFF)
+    set(LAMPS_CUDA_VERSION "")
+  endif()
 else()
   message(STATUS "LAMPS_CUDA=${LAMPS_CUDA}: no CUDA compiler in use")
 endif()
