@@ -178,9 +178,10 @@ void PolicyCore::overrule_pauses(Seconds now, StepPlan& plan) {
 }
 
 void PolicyCore::mark_overdue(Seconds now) {
+  const Seconds bound = waiting_bound();
   for (RequestHandle oldest = waits_.oldest(); oldest != kNoHandle; oldest = waits_.oldest()) {
     if (step_ - waits_.step(oldest) < options_.starvation_threshold) return;
-    if (now - waits_.since(oldest) < rules_->starvation_seconds()) return;
+    if (now - waits_.since(oldest) < bound) return;
     waits_.remove(oldest);
     Request& request = ledger_.request(oldest);
     request.overdue = true;

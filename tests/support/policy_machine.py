@@ -47,7 +47,7 @@ class PolicyMachine(RuleBasedStateMachine):
         core = lamps_ext.PolicyCore(engine, options)
         core.record_decisions(recording)
         self.final: set[int] = set()  # handles whose client said that no turn follows
-        self.m = model(core, CAPACITY, BLOCK, (OVERDUE_STEPS, OVERDUE_SECONDS))
+        self.m = model(core, CAPACITY, BLOCK, OVERDUE_STEPS)
 
     @rule(session=st.integers(0, 9), prompt=st.integers(1, 500), hints=HINTS)
     def arrive(self, session, prompt, hints):
@@ -137,6 +137,7 @@ class PolicyMachine(RuleBasedStateMachine):
 
     def check_order(self, admit, order):
         model = self.m
+        assert model.core.report()["waiting_bound_s"] >= OVERDUE_SECONDS
         overdue = [handle for handle in order if model.turns[handle].overdue]
         assert order[: len(overdue)] == overdue, "an overdue request was overtaken"
         younger = [handle for handle in admit if handle not in overdue]
