@@ -17,6 +17,7 @@
 
 #include "swap/cpu_backend.h"
 #include "swap/mover.h"
+#include "swap_orders.h"
 
 namespace lamps::swap {
 namespace {
@@ -60,17 +61,8 @@ class World {
         layout_({{device_, page, page}}, static_cast<BlockId>(kDeviceBytes / page)),
         mover_(layout_, std::make_unique<CpuBackend>(1),
                {.host_rows = static_cast<Row>(kDeviceBytes / page)}, now),
-        planner_(layout_) {
-    const std::vector<BlockId> all = fragmented(layout_.blocks(), fragmentation);
-    const auto each = static_cast<BlockId>(kJobBytes / page);
-    for (int job = 0; job < kJobs; ++job) {
-      Order order;
-      order.blocks.assign(all.begin() + job * each, all.begin() + (job + 1) * each);
-      assign_slots(order.blocks, order.slots);
-      order.pieces = {{{Row{job} * each, each}, each}};
-      orders_.push_back(std::move(order));
-    }
-  }
+        planner_(layout_),
+        orders_(orders_over(fragmented(layout_.blocks(), fragmentation), kJobs)) {}
 
   // Plans and copies on this thread.
   void copy_here(int job, Direction direction) {

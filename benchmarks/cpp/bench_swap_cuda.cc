@@ -18,6 +18,7 @@
 #include "swap/cuda/handles.h"
 #include "swap/cuda_backend.h"
 #include "swap/mover.h"
+#include "swap_orders.h"
 
 namespace lamps::swap {
 
@@ -71,14 +72,7 @@ class World {
     std::vector<BlockId> all(static_cast<std::size_t>(blocks));
     std::iota(all.begin(), all.end(), 0);
     std::shuffle(all.begin(), all.end(), std::mt19937(1));
-    const auto each = static_cast<BlockId>(kJobBytes / page);
-    for (int job = 0; job < kJobs; ++job) {
-      Order order;
-      order.blocks.assign(all.begin() + job * each, all.begin() + (job + 1) * each);
-      assign_slots(order.blocks, order.slots);
-      order.pieces = {{{Row{job} * each, each}, each}};
-      orders_.push_back(std::move(order));
-    }
+    orders_ = orders_over(all, kJobs);
   }
 
   void submit(int job, Direction direction) {
