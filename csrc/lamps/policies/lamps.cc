@@ -12,6 +12,7 @@ namespace {
 constexpr double kWorkingShare = 0.25;  // below this share of the pool at work, while someone
                                         // waits, kept pauses give way
 constexpr double kCalm = 0.15;          // averaged pressure below which the engine is calm
+constexpr double kDrains = 4.0;  // backlogs after which nobody is overtaken by a newcomer any more
 constexpr Seconds kShortestHold = 1e-3;
 constexpr double kUsualWait = 0.9;  // quantile of the waits that counts as usual
 constexpr double kOutlier = 2.0;    // ... and how much longer than that nobody should wait
@@ -45,6 +46,7 @@ Seconds LampsRules::starvation_seconds() const {
 }
 
 void LampsRules::on_admission(Seconds now, const Request& request) {
+  if (!has_begun(request)) backlog_.admitted(now, scene_.ledger.waiting());
   // Newcomers wait for their rank, which is no reason for others to wait longer.
   const Session& session = scene_.ledger.session(request.session);
   if (request.facts.turn == 0 || request.preempted || session.resident_tokens() > 0) return;
@@ -60,10 +62,10 @@ ReadyKey LampsRules::key_of(const Request& request) const {
   if (request.facts.turn == 0 && !calm()) {
     delay = scene_.options.rank_weight * rank_of(request) /
             static_cast<double>(scene_.engine.capacity_tokens);
+    delay = std::min({delay, scene_.options.rank_horizon, kDrains * backlog_.drain()});
   }
   const bool resident = request.preempted || session.resident_tokens() > 0;
-  return {resident ? kResidentClass : kRestClass,
-          session.arrival + std::min(delay, scene_.options.rank_horizon), request.sequence};
+  return {resident ? kResidentClass : kRestClass, session.arrival + delay, request.sequence};
 }
 
 // Whether room is asked for the projected peak of everyone, so that nobody who was let in has to be

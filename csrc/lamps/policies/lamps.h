@@ -4,8 +4,10 @@
 // Order of waiting requests, lower first:
 //   overdue (oldest session first) < returning turns whose KV is here < the rest;
 //   inside the last two by virtual deadline = session arrival + delay, where
-//   delay = min(rank_weight * R / capacity, rank_horizon), R = predicted memory-over-time, for the
-//   first turn of a session on a crowded engine, else 0.
+//   delay = min(rank_weight * R / capacity, rank_horizon, four backlogs), R = predicted
+//   memory-over-time, for the first turn of a session on a crowded engine, else 0. The backlog is
+//   how long the queue takes to get in: where that is seconds, as on a fast engine, a horizon of
+//   half a minute would let every newcomer overtake the large.
 // Waiting bound. A request that has waited `starvation_threshold` steps, `starvation_seconds`, and
 // twice the 90th percentile of what returning turns without KV had waited lately is overdue: where
 // all of those wait for minutes, a fixed number of seconds would make all of them overdue. An
@@ -16,6 +18,7 @@
 // one drain of what is running.
 #pragma once
 
+#include "lamps/backlog.h"
 #include "lamps/log_histogram.h"
 #include "lamps/policies/rules.h"
 
@@ -52,6 +55,7 @@ class LampsRules : public Rules {
   [[nodiscard]] TokenSeconds rank_of(const Request& request) const;
   [[nodiscard]] double preemption_loss(const Request& request) const;
 
+  Backlog backlog_;                      // of newcomers
   LogHistogram waits_{1e-3, 1e6, 0.98};  // seconds that returning turns without KV had waited
 };
 
