@@ -33,14 +33,14 @@ class SwapMetrics(KVConnectorPromMetrics):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._counters = {
-            name: self._counter_cls(
+        self._counters: dict[tuple[int, str], Any] = {}
+        for name, text in COUNTERS.items():
+            counter = self._counter_cls(
                 name=f"vllm:lamps_swap_{name}", documentation=text, labelnames=self._labelnames
             )
-            for name, text in COUNTERS.items()
-        }
+            for engine, labels in self.per_engine_labelvalues.items():
+                self._counters[engine, name] = counter.labels(*labels)
 
     def observe(self, transfer_stats_data: dict[str, Any], engine_idx: int = 0) -> None:
-        labels = self.per_engine_labelvalues[engine_idx]
         for name, count in transfer_stats_data.items():
-            self._counters[name].labels(*labels).inc(count)
+            self._counters[engine_idx, name].inc(count)

@@ -38,9 +38,16 @@ def expected() -> list[list[list[int]]]:
 
 @pytest.fixture
 def poisoned(monkeypatch) -> list[int]:
-    """Blocks that went out are overwritten as they are freed. Returns their numbers as they come."""
+    """Blocks are overwritten when they went out and are free, and again before they are loaded.
+
+    Returns the numbers of the former as they come.
+    """
     caches, numbers = [], []
-    register, demote = SwapWorker.register, SessionSwaps._demote
+    register, demote, start_loads = (
+        SwapWorker.register,
+        SessionSwaps._demote,
+        SwapWorker.start_loads,
+    )
 
     def register_and_note(self, kv_caches):
         caches.extend(kv_caches.values())
@@ -53,7 +60,14 @@ def poisoned(monkeypatch) -> list[int]:
             cache[free] = POISON
         numbers.extend(free)
 
+    def poison_and_load(self, orders):
+        for load in orders.loads:
+            for cache in caches:
+                cache[load.order[2].tolist()] = POISON
+        start_loads(self, orders)
+
     monkeypatch.setattr(SwapWorker, "register", register_and_note)
+    monkeypatch.setattr(SwapWorker, "start_loads", poison_and_load)
     monkeypatch.setattr(SessionSwaps, "_demote", demote_and_poison)
     return numbers
 
@@ -88,10 +102,10 @@ def converse(llm) -> list[list[list[int]]]:
 def test_sessions_that_were_swapped_say_the_same(expected, poisoned):
     with swapping(LAMPS, checksums=True) as (llm, tier, _):
         assert converse(llm) == expected
-        assert tier.totals["stored_blocks"] > 20
-        assert tier.totals["loaded_blocks"] + tier.totals["prefetched_blocks"] > 20
+        assert tier.totals["stored_blocks"] > 8
+        assert tier.totals["loaded_blocks"] + tier.totals["prefetched_blocks"] > 8
         assert tier.totals["failed_copies"] == 0
-    assert len(poisoned) > 20
+    assert len(poisoned) > 8
 
 
 def test_the_test_sees_loads_that_do_not_happen(expected, poisoned):
@@ -128,10 +142,10 @@ def test_what_cannot_be_loaded_is_recomputed(
         assert tier.totals["loaded_blocks"] == tier.totals["prefetched_blocks"] == 0
 
 
-def test_alone_it_is_a_cache_in_host_memory(expected):
+def test_alone_it_is_a_cache_in_host_memory(expected, poisoned):
     with swapping(None) as (llm, tier, _):
         assert converse(llm) == expected
-        assert tier.totals["stored_blocks"] > 20
+        assert tier.totals["stored_blocks"] > 8
         assert tier.totals["loaded_blocks"] > 20
     with swapping(None) as (llm, tier, mover):
         mover.outcome["load"] = "done"
@@ -211,6 +225,7 @@ def lie(worker) -> None:
 @pytest.mark.parametrize("honest", [True, False], ids=["", "negative control"])
 def test_two_ranks_swap_each_its_part(honest, monkeypatch):
     monkeypatch.setenv("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     connector = {
         "kv_connector": "LampsConnector",
         "kv_connector_module_path": "lamps_vllm.connector",
@@ -233,5 +248,5 @@ def test_two_ranks_swap_each_its_part(honest, monkeypatch):
         if not honest:
             llm.collective_rpc(lie)
         assert (converse(llm) == expected) is honest
-        assert tier.totals["stored_blocks"] > 20
-        assert tier.totals["loaded_blocks"] + tier.totals["prefetched_blocks"] > 20
+        assert tier.totals["stored_blocks"] > 8
+        assert tier.totals["loaded_blocks"] + tier.totals["prefetched_blocks"] > 8
