@@ -165,7 +165,8 @@ def test_shutdown_with_copies_under_way():
     assert mover.wait_idle(10)
 
 
-def test_a_server_with_swap_space(tmp_path):
+def test_a_server_with_swap_space(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLLM_SERVER_DEV_MODE", "1")  # for /reset_prefix_cache
     port = free_port()
     log = tmp_path / "server.log"
     with running_server([*COMMAND, "--port", str(port), "--swap-space", "0.01"], port, log) as url:
@@ -216,14 +217,7 @@ def poison(worker, blocks: list[int]) -> None:
         cache[blocks] = POISON
 
 
-def lie(worker) -> None:
-    mover = get_kv_transfer_group()._worker
-    mover._mover = HeldMover(mover._mover)
-    mover._mover.outcome["load"] = "done"
-
-
-@pytest.mark.parametrize("honest", [True, False], ids=["", "negative control"])
-def test_two_ranks_swap_each_its_part(honest, monkeypatch):
+def test_two_ranks_swap_each_its_part(monkeypatch):
     monkeypatch.setenv("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     connector = {
@@ -245,8 +239,6 @@ def test_two_ranks_swap_each_its_part(honest, monkeypatch):
             llm.collective_rpc(poison, args=(free,))
 
         monkeypatch.setattr(SessionSwaps, "_demote", demote_and_poison)
-        if not honest:
-            llm.collective_rpc(lie)
-        assert (converse(llm) == expected) is honest
+        assert converse(llm) == expected
         assert tier.totals["stored_blocks"] > 8
         assert tier.totals["loaded_blocks"] + tier.totals["prefetched_blocks"] > 8
