@@ -40,10 +40,17 @@ class HeldMover:
         self.holding = False
         self.outcome: dict[str, str] = {}
         """By direction: how copies end from now on, instead of well; nothing is copied then."""
+        self.gathers = False
+        """Stores have read their blocks at once, and are not over as long as this is set."""
+        self.late_outcome = "done"
+        self._late: list[tuple] = []
         self._held: deque[tuple[tuple, dict]] = deque()
         self._failed: list[tuple] = []
+        self._stores: set[int] = set()
 
     def submit(self, order: tuple, **options: Any) -> None:
+        if order[1] == "store":
+            self._stores.add(order[0])
         self._held.append((order, options))
         if not self.holding:
             self.let_go()
@@ -65,6 +72,14 @@ class HeldMover:
             (*head, size, size / BYTES_PER_S, queued)
             for *head, size, _, queued in self._mover.poll()
         ]
+        if self.gathers:
+            stores = [each for each in done if each[0] in self._stores]
+            self._late += [(job, True, self.late_outcome, *rest) for job, _, _, *rest in stores]
+            done = [each for each in done if each not in stores]
+            done += [(job, False, *rest) for job, _, *rest in stores]
+        else:
+            late, self._late = self._late, []
+            done += [(job, over, self.late_outcome, *rest) for job, over, _, *rest in late]
         return [*done, *failed]
 
     def __getattr__(self, name: str) -> Any:
