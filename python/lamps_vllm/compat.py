@@ -41,6 +41,12 @@ _QUEUE = "vllm.v1.core.sched.request_queue"
 _KV = "vllm.v1.core.kv_cache_manager"
 _POOL = "vllm.v1.core.block_pool"
 _REQUEST = "vllm.v1.request"
+_CONNECTOR = "vllm.distributed.kv_transfer.kv_connector.v1.base"
+_UTILS = "vllm.v1.core.kv_cache_utils"
+_CONNECTOR_METHODS = {
+    "start_load_kv", "wait_for_layer_load", "save_kv_layer", "wait_for_save", "build_connector_meta",
+    "get_num_new_matched_tokens", "update_state_after_alloc",
+}  # fmt: skip
 _QUEUE_METHODS = {
     "add_request", "pop_request", "peek_request", "prepend_request", "prepend_requests",
     "remove_request", "remove_requests", "__bool__", "__len__", "__iter__",
@@ -59,6 +65,10 @@ def _takes(*names: str) -> Callable[[Any], bool]:
     return lambda function: set(names) <= set(inspect.signature(function).parameters)
 
 
+def _has_fields(*names: str) -> Callable[[Any], bool]:
+    return lambda cls: set(names) <= set(cls.__dataclass_fields__)
+
+
 _HOOKS = (
     _Hook(_ASYNC, "AsyncScheduler", "base class; keeps asynchronous scheduling"),
     _Hook(_SCHEDULER, "Scheduler.schedule", "a step begins: the plan is made before it"),
@@ -70,7 +80,8 @@ _HOOKS = (
     _Hook(_SCHEDULER, "Scheduler.reset_prefix_cache", "kept KV is let go first"),
     _Hook(_SCHEDULER, "Scheduler.__init__", "queues and limits that are replaced or read",
           _initialises("waiting", "running", "kv_cache_manager", "max_num_active_reqs",
-                       "num_waiting_for_streaming_input", "max_num_scheduled_tokens")),
+                       "num_waiting_for_streaming_input", "max_num_scheduled_tokens",
+                       "connector", "deferred_frees", "sched_step_seq")),
     _Hook(_QUEUE, "RequestQueue", "the waiting queue's contract",
           lambda queue: set(queue.__abstractmethods__) <= _QUEUE_METHODS),
     _Hook(_QUEUE, "create_request_queue", "vLLM's own order, to fall back to"),
@@ -81,6 +92,22 @@ _HOOKS = (
     _Hook(_POOL, "BlockPool.get_num_free_blocks", "how much memory is left"),
     _Hook(_REQUEST, "Request.__init__", "session identity and the prefix chain",
           _initialises("session_id", "block_hashes", "sampling_params", "num_computed_tokens")),
+    _Hook(_CONNECTOR, "KVConnectorBase_V1", "swapping: the connector's contract",
+          lambda base: set(base.__abstractmethods__) <= _CONNECTOR_METHODS),
+    _Hook(_CONNECTOR, "KVConnectorBase_V1.bind_kv_cache_manager", "swapping: blocks stay while copied"),
+    _Hook(_CONNECTOR, "KVConnectorBase_V1.get_transfer_results", "swapping: loads that are over, or failed"),
+    _Hook(_CONNECTOR, "KVConnectorBase_V1.build_connector_worker_meta", "swapping: copies that are over"),
+    _Hook(_CONNECTOR, "KVConnectorBase_V1.has_pending_push_work", "swapping: an idle engine ends its copies"),
+    _Hook(_CONNECTOR, "SupportsHMA.request_finished_all_groups", "swapping: what a request leaves"),
+    _Hook(_POOL, "BlockPool.evict_blocks", "swapping: blocks copied out are handed out first"),
+    _Hook(_POOL, "BlockPool.get_new_blocks", "swapping: room for KV that is fetched back ahead of its turn"),
+    _Hook(_POOL, "BlockPool._insert_block_hash", "swapping: KV that was fetched back can be found",
+          _takes("block_hash_with_group_id", "block", "num_tokens")),
+    _Hook(_POOL, "BlockHashToBlockMap.get_one_block", "swapping: what is still in the pool is not fetched"),
+    _Hook(_UTILS, "make_block_hash_with_group_id", "swapping: KV is found by the cache's own hashes"),
+    _Hook(_UTILS, "resolve_kv_cache_block_sizes", "swapping: tokens per block"),
+    _Hook("vllm.v1.kv_cache_interface", "KVCacheTensor", "swapping: where the bytes of a block are",
+          _has_fields("layers", "layer_stride", "block_stride", "offset", "host_resident")),
 )  # fmt: skip
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
-_EVENT = {"returned": "return", "keeping wastes least": "pause"}
+_EVENT = {"returned": "return", "keeping wastes least": "pause", "about to return": "prefetch"}
 
 
 class DecisionLog:
-    """JSON lines: t (s), session, event (pause, release, return), handling, why, and the figures."""
+    """JSON lines: t (s), session, event (pause, release, prefetch, return), handling, why, figures."""
 
     def __init__(self, path: Path | None) -> None:
         self._file: IO[str] | None = None

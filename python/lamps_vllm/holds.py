@@ -62,6 +62,10 @@ class HeldBlocks:
         self._pool.free_blocks(reversed(kept))
         return True
 
+    def hand_over(self, session: int) -> "list[KVCacheBlock]":
+        """Gives up the session's blocks with their references, in allocation order."""
+        return self._blocks.pop(session, [])
+
     def release_all(self) -> list[int]:
         """Returns everything to the pool; the sessions that held something."""
         sessions = list(self._blocks)

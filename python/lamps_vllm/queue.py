@@ -20,11 +20,14 @@ class LampsQueue(RequestQueue):
         self._lane: deque[Request] = deque()
         self.popped: list[Request] = []
         """Taken out since :meth:`open`: admitted, or skipped and put back."""
+        self.put_back: list[Request] = []
+        """Put back by vLLM since :meth:`open`, whether they came from here or not."""
 
     def open(self, lane: Iterable[Request]) -> None:
         """Lets these waiting requests enter in the coming step, in this order."""
         self._lane = deque(request for request in lane if request.request_id in self._waiting)
         self.popped = []
+        self.put_back = []
 
     def add_request(self, request: Request) -> None:
         self._waiting[request.request_id] = request
@@ -44,6 +47,7 @@ class LampsQueue(RequestQueue):
     def prepend_requests(self, requests: Iterable[Request]) -> None:
         for request in requests:
             self.add_request(request)
+            self.put_back.append(request)
 
     def remove_request(self, request: Request) -> None:
         self.remove_requests((request,))

@@ -19,12 +19,14 @@ from vllm.v1.request import Request, RequestStatus
 
 import lamps_ext
 from lamps_vllm.compat import require_hooks
+from lamps_vllm.connector import LampsConnector
 from lamps_vllm.decisions import DecisionLog
 from lamps_vllm.hints import parse_hints
 from lamps_vllm.holds import HeldBlocks
 from lamps_vllm.options import LampsOptions, OptionError
 from lamps_vllm.queue import LampsQueue
 from lamps_vllm.session import SessionBook
+from lamps_vllm.swap.sessions import SessionSwaps
 from lamps_vllm.turns import TurnTable
 
 logger = init_logger("vllm.lamps")
@@ -52,14 +54,19 @@ class LampsScheduler(AsyncScheduler):
         # A token costs one slot in every KV cache group (hybrid models have several).
         self._tokens_per_block = self.block_size / max(manager.num_kv_cache_groups, 1)
         blocks = self.cache_config.num_gpu_blocks - 1  # block 0 is vLLM's null block
+        core_options = options.to_core()
+        tier = self.connector.tier if isinstance(self.connector, LampsConnector) else None
+        if tier is not None:
+            core_options.cost.kv_bytes_per_token = tier.block_bytes // tier.block_tokens
         self._core = lamps_ext.PolicyCore(
             lamps_ext.Engine(
                 capacity_tokens=max(int(blocks * self._tokens_per_block), 1),
                 block_tokens=max(int(self._tokens_per_block), 1),
                 max_context=self.max_model_len,
                 step_tokens=self.max_num_scheduled_tokens,
+                host_tokens=tier.rows * tier.block_tokens if tier is not None else 0,
             ),
-            options.to_core(),
+            core_options,
         )
         if options.policy == "session-fcfs":  # vLLM's own mode, with a number from us
             self.policy = SchedulingPolicy.PRIORITY
@@ -68,6 +75,7 @@ class LampsScheduler(AsyncScheduler):
         self._book = SessionBook()
         self._turns = TurnTable()
         self._holds = HeldBlocks(manager.block_pool, self._tokens_per_block)
+        self._swaps = SessionSwaps(tier, self._holds) if tier is not None and self._keeps else None
         self._log = DecisionLog(options.log_path)
         self._core.record_decisions(self._log.on)
         self._events: list[tuple[Any, ...]] = []
@@ -111,8 +119,10 @@ class LampsScheduler(AsyncScheduler):
         super()._free_blocks(request)
 
     def reset_prefix_cache(self, *args: Any, **kwargs: Any) -> bool:
-        for session in self._holds.release_all():
-            self._events.append((lamps_ext.RELEASED, session))
+        lost = self._holds.release_all()
+        if self._swaps is not None:
+            lost += self._swaps.reset()
+        self._events += [(lamps_ext.RELEASED, session) for session in lost]
         return super().reset_prefix_cache(*args, **kwargs)
 
     def shutdown(self) -> None:
@@ -132,9 +142,13 @@ class LampsScheduler(AsyncScheduler):
             request.priority = self._book.number_of(session)
         turn = self._turns.add(request, session, hints.final_turn)
         shared = self._referenced_tokens(request) - self._holds.unique_tokens(session)
+        on_host = 0
+        if self._swaps is not None:
+            shared -= self._swaps.resident_tokens(session)
+            on_host = self._swaps.found_tokens(request)
         self._events.append(
             (lamps_ext.ARRIVE, self.clock(), turn, session, request.num_prompt_tokens,
-             max(shared, 0), hints.for_core())
+             max(shared, 0), hints.for_core(), on_host)
         )  # fmt: skip
 
     def _on_preemption(self, request: Request) -> None:
@@ -149,8 +163,13 @@ class LampsScheduler(AsyncScheduler):
         session, final = self._turns.session(turn), self._turns.is_final(turn)
         well = request.status in _ENDED_WELL
         held = 0
-        if well and self._keeps and not final and self._request_blocks_can_be_freed(request):
+        if well and self._keeps and not final:
             blocks = self.kv_cache_manager.pop_blocks_for_free(request)
+            if not self._request_blocks_can_be_freed(request):
+                # A step in flight may still write behind the last full block.
+                unfinished = [block for block in blocks if block.block_hash is None]
+                self.deferred_frees.append((self.sched_step_seq, unfinished))
+                blocks = [block for block in blocks if block.block_hash is not None]
             held = self._holds.keep(session, blocks)
         if well:
             prompt_blocks = request.num_prompt_tokens // self.hash_block_size
@@ -169,8 +188,10 @@ class LampsScheduler(AsyncScheduler):
         running = [handles.get(request.request_id, -1) for request in self.running]
         context = [request.num_computed_tokens for request in self.running]
         self._context_tokens = sum(context)
+        if self._swaps is not None:
+            self._events += self._swaps.settle(now)
         events, self._events = self._events, []
-        admit, release, forget, run_order, *_ = self._core.begin_step(  # no host tier yet
+        admit, release, forget, run_order, *host = self._core.begin_step(
             now,
             int(self.kv_cache_manager.block_pool.get_num_free_blocks() * self._tokens_per_block),
             self.max_num_scheduled_tokens,
@@ -181,6 +202,8 @@ class LampsScheduler(AsyncScheduler):
         )
         for session in release:
             self._holds.release(session)
+        if self._swaps is not None:
+            self._swaps.carry_out(*host)
         if run_order and self.policy != SchedulingPolicy.PRIORITY:  # which picks victims itself
             self._reorder_running(run_order)
         self.waiting.open(map(self._turns.request, admit))
@@ -189,6 +212,8 @@ class LampsScheduler(AsyncScheduler):
             self._log.write(now, self._core.take_decisions(), self._book.name_of)
         for session in forget:
             self._holds.release(session)
+            if self._swaps is not None:
+                self._swaps.forget(session)
             self._book.forget(session)
 
     def _end_step(self, output: SchedulerOutput) -> None:
@@ -204,6 +229,12 @@ class LampsScheduler(AsyncScheduler):
             cached = max(request.num_computed_tokens - scheduled, 0)
             self._events.append((lamps_ext.ADMITTED, now, turn, cached))
             self._holds.release(self._turns.session(turn))  # its blocks are the request's own now
+            if self._swaps is not None:
+                self._swaps.taken_over(self._turns.session(turn))
+        for request in self.waiting.put_back:
+            turn = self._turns.of(request)  # those popped in this step have been dealt with
+            if turn is not None and request not in self.waiting.popped:
+                self._events.append((lamps_ext.PREEMPTED, now, turn))  # its load has failed
         total = output.total_num_scheduled_tokens
         if total:
             sequences = len(output.num_scheduled_tokens)
@@ -287,6 +318,8 @@ class LampsScheduler(AsyncScheduler):
         if not isinstance(self.waiting, LampsQueue):
             return
         self._holds.release_all()
+        if self._swaps is not None:
+            self._swaps.abandon()
         self._watch_allocations()
         self.policy = SchedulingPolicy.FCFS
         stock = create_request_queue(self.policy)

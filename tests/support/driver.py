@@ -31,20 +31,23 @@ class AheadLockstep(Lockstep):
         output = self.scheduler.schedule()
         self.steps += 1
         scheduled = output.num_scheduled_tokens
-        if scheduled:
+        transfers = self._transfer(output)
+        if scheduled or transfers:
             samples = [self._sample_ahead(self.scheduler.requests[r]) for r in scheduled]
             result = ModelRunnerOutput(
                 req_ids=list(scheduled),
                 req_id_to_index={r: i for i, r in enumerate(scheduled)},
                 sampled_token_ids=samples,
+                kv_connector_output=transfers,
             )
             self._pending.append((output, result))
-            if len(self._pending) < 2:
+            if scheduled and len(self._pending) < 2:
                 return output, []
         if not self._pending:
             self.now += 0.001
             return output, []
         earlier, result = self._pending.popleft()
+        self._executed(earlier)
         prefill = earlier.total_num_scheduled_tokens - len(result.req_ids)
         self.now += self.pace.step_seconds(prefill, len(result.req_ids), 0)
         finished = [
@@ -54,6 +57,9 @@ class AheadLockstep(Lockstep):
             if item.finish_reason is not None
         ]
         return output, finished
+
+    def _executed(self, output: Any) -> None:
+        """The model has run this step; the scheduler does not know the outcome yet."""
 
     def _sample_ahead(self, request: Request) -> list[int]:
         return [] if request.is_prefill_chunk else [next(self._tokens) % VOCAB_SIZE]
@@ -68,10 +74,13 @@ class Driver:
         self.config = make_config(**config)
         self.config.scheduler_config.async_scheduling = ahead
         self.scheduler = make_scheduler(scheduler_cls, self.config)
-        self.engine = (AheadLockstep if ahead else Lockstep)(self.scheduler)
+        self.engine = self._make_engine(ahead)
         self.requests: dict[str, Request] = {}
         self.finished: list[str] = []
         self._seeds = 0
+
+    def _make_engine(self, ahead: bool) -> Lockstep:
+        return (AheadLockstep if ahead else Lockstep)(self.scheduler)
 
     @property
     def free_blocks(self) -> int:

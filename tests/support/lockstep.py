@@ -15,6 +15,7 @@ import numpy as np
 from vllm.config import (
     CacheConfig,
     DeviceConfig,
+    KVTransferConfig,
     ModelConfig,
     ParallelConfig,
     SchedulerConfig,
@@ -24,8 +25,13 @@ from vllm.sampling_params import SamplingParams
 from vllm.utils.hashing import get_hash_fn_by_name
 from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
 from vllm.v1.core.sched.scheduler import Scheduler
-from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
-from vllm.v1.outputs import ModelRunnerOutput
+from vllm.v1.kv_cache_interface import (
+    FullAttentionSpec,
+    KVCacheConfig,
+    KVCacheGroupSpec,
+    KVCacheTensor,
+)
+from vllm.v1.outputs import KVConnectorOutput, ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
@@ -41,9 +47,13 @@ init_none_hash(_HASH)
 def make_config(
     *, blocks: int, block_size: int = 32, max_model_len: int = 2048, max_num_seqs: int = 256,
     step_tokens: int = 2048, prefix_caching: bool = True, policy: str = "fcfs",
-    lamps: dict[str, Any] | None = None, model: Path | None = None,
+    lamps: dict[str, Any] | None = None, model: Path | None = None, connector: dict[str, Any] | None = None,
+    ranks: int = 1,
 ) -> VllmConfig:  # fmt: skip
-    """A vLLM configuration for the tiny model; `lamps` are the scheduler's own options."""
+    """A vLLM configuration for the tiny model; `lamps` are the scheduler's own options.
+
+    `connector`: extra configuration of a LampsConnector; None: no connector. `ranks`: its workers.
+    """
     folder = str(model or write_tiny_model())
     model_config = ModelConfig(
         model=folder, tokenizer=folder, skip_tokenizer_init=True, dtype="bfloat16", seed=0,
@@ -51,31 +61,48 @@ def make_config(
     )  # fmt: skip
     cache = CacheConfig(block_size=block_size, enable_prefix_caching=prefix_caching)
     cache.num_gpu_blocks = blocks
+    parallel = ParallelConfig()
+    parallel.world_size = ranks  # as with tensor parallelism, which would ask for as many devices
     return VllmConfig(
         model_config=model_config,
         cache_config=cache,
         device_config=DeviceConfig(device="cpu"),
-        parallel_config=ParallelConfig(),
+        parallel_config=parallel,
         scheduler_config=SchedulerConfig(
             max_num_seqs=max_num_seqs, max_num_batched_tokens=step_tokens, max_model_len=max_model_len,
             enable_chunked_prefill=True, policy=policy, is_encoder_decoder=False,
         ),
         additional_config={"lamps": lamps or {}},
+        kv_transfer_config=None if connector is None else KVTransferConfig(
+            kv_connector="LampsConnector", kv_connector_module_path="lamps_vllm.connector",
+            kv_role="kv_both", kv_connector_extra_config=connector,
+        ),
     )  # fmt: skip
 
 
 def make_scheduler(scheduler_cls: type[Scheduler], config: VllmConfig) -> Scheduler:
-    """The scheduler as EngineCore builds it, over a one-group full-attention cache."""
+    """The scheduler as EngineCore builds it, over a two-layer full-attention cache, layer by layer."""
     import torch
 
     block_size = config.cache_config.block_size
     spec = FullAttentionSpec(
         block_size=block_size, num_kv_heads=2, head_size=64, dtype=torch.bfloat16
     )
+    layers, blocks, page = (
+        ["layer.0", "layer.1"],
+        config.cache_config.num_gpu_blocks,
+        spec.page_size_bytes,
+    )
+    tensor = KVCacheTensor(
+        size=len(layers) * blocks * page,
+        layers=layers,
+        layer_stride=blocks * page,
+        block_stride=page,
+    )
     kv = KVCacheConfig(
-        num_blocks=config.cache_config.num_gpu_blocks,
-        kv_cache_tensors=[],
-        kv_cache_groups=[KVCacheGroupSpec(["layer"], spec)],
+        num_blocks=blocks,
+        kv_cache_tensors=[tensor],
+        kv_cache_groups=[KVCacheGroupSpec(layers, spec)],
     )
     return scheduler_cls(
         vllm_config=config,
@@ -131,6 +158,7 @@ class Lockstep:
             req_ids=ids,
             req_id_to_index={r: i for i, r in enumerate(ids)},
             sampled_token_ids=samples,
+            kv_connector_output=self._transfer(output),
         )
         finished = []
         for outputs in self.scheduler.update_from_output(output, result).values():
@@ -138,6 +166,10 @@ class Lockstep:
                 item.request_id for item in outputs.outputs if item.finish_reason is not None
             ]
         return output, finished
+
+    def _transfer(self, output: Any) -> KVConnectorOutput | None:
+        """What the workers' connectors do in this step, and say."""
+        return None
 
     def _sample(self, request: Request) -> list[int]:
         if request.num_computed_tokens < request.num_tokens:

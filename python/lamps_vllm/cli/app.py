@@ -6,10 +6,11 @@ from __future__ import annotations
 import typer
 
 from lamps_vllm.cli.compare import compare
+from lamps_vllm.cli.console import fail_on
 from lamps_vllm.cli.doctor import doctor
 from lamps_vllm.cli.profile import profile
 from lamps_vllm.cli.replay import replay
-from lamps_vllm.cli.serve import run_vllm, serve_arguments
+from lamps_vllm.cli.serve import ServeError, run_vllm, serve_arguments
 from lamps_vllm.cli.simulate import simulate
 from lamps_vllm.cli.workload import workload
 
@@ -30,12 +31,15 @@ def serve(context: typer.Context) -> None:
 
     Everything after `serve` goes to vLLM as it is; `lamps serve --help=all` shows vLLM's options.
     LAMPS has its own under --additional-config '{"lamps": {...}}', for example "policy", which names
-    what decides; docs/options.md lists them.
+    what decides; docs/options.md lists them. --swap-space GIB gives it host memory for the KV of
+    sessions whose call runs; docs/swap.md says how that works.
     """
     if context.args in ([], ["--help"], ["-h"]):
         typer.echo(context.get_help())
         return
-    run_vllm(serve_arguments(context.args))
+    with fail_on(ServeError):
+        arguments = serve_arguments(context.args)
+    run_vllm(arguments)
 
 
 app.command()(workload)

@@ -8,6 +8,7 @@ starts stock servers with it.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,12 @@ from pathlib import Path
 
 SCHEDULER = "lamps_vllm.LampsScheduler"
 SCHEDULER_FLAG = "--scheduler-cls"
+SWAP_FLAG = "--swap-space"
+CONNECTOR_FLAG = "--kv-transfer-config"
+
+
+class ServeError(ValueError):
+    """An argument of `lamps serve` is bad, or contradicts another one."""
 
 
 def _flag(argument: str) -> str:
@@ -37,12 +44,49 @@ def _config_file_names_scheduler(arguments: Sequence[str]) -> bool:
     return False
 
 
+def _swap_space(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments without ours, and vLLM's for the host memory that ours asks for."""
+    others: list[str] = []
+    given: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if _flag(argument) != SWAP_FLAG:
+            others.append(argument)
+        else:
+            given.append(argument.partition("=")[2] or next(remaining, ""))
+    if not given:
+        return others, []
+    try:
+        gib = float(given[-1])
+    except ValueError:
+        raise ServeError(f"{SWAP_FLAG} = {given[-1]!r}: expected a number of GiB") from None
+    if gib < 0:
+        raise ServeError(f"{SWAP_FLAG} = {gib:g}: expected 0 or more GiB")
+    if gib == 0:
+        return others, []
+    if any(_flag(argument) == CONNECTOR_FLAG for argument in others):
+        raise ServeError(f"{SWAP_FLAG} and {CONNECTOR_FLAG}: expected one of them")
+    connector = {
+        "kv_connector": "LampsConnector",
+        "kv_connector_module_path": "lamps_vllm.connector",
+        "kv_role": "kv_both",
+        "kv_load_failure_policy": "recompute",
+        "kv_connector_extra_config": {"swap_space_gib": gib},
+    }
+    return others, [CONNECTOR_FLAG, json.dumps(connector)]
+
+
 def serve_arguments(arguments: Sequence[str]) -> list[str]:
-    """vLLM's arguments for `lamps serve ARGUMENTS`; a scheduler chosen by the user stays."""
+    """vLLM's arguments for `lamps serve ARGUMENTS`; a scheduler chosen by the user stays.
+
+    Raises:
+        ServeError: `--swap-space` is no number, or a KV connector was chosen besides.
+    """
+    arguments, connector = _swap_space(arguments)
     chosen = any(_flag(argument) == SCHEDULER_FLAG for argument in arguments)
     if chosen or _config_file_names_scheduler(arguments):
-        return ["serve", *arguments]
-    return ["serve", *arguments, SCHEDULER_FLAG, SCHEDULER]
+        return ["serve", *arguments, *connector]
+    return ["serve", *arguments, *connector, SCHEDULER_FLAG, SCHEDULER]
 
 
 @contextmanager

@@ -70,6 +70,39 @@ def test_serve_keeps_a_scheduler_from_a_config_file(tmp_path, key):
     assert SCHEDULER in serve_arguments(["m", "--config", str(config)])
 
 
+@pytest.mark.parametrize(
+    "options", [["--swap-space", "2.5"], ["--swap-space=2.5"], ["--swap_space", "2.5"]]
+)
+def test_serve_gives_lamps_host_memory(options):
+    arguments = serve_arguments(["m", *options, "--port", "1"])
+    assert arguments[:4] == ["serve", "m", "--port", "1"]
+    assert arguments[4] == "--kv-transfer-config" and arguments[6:] == [
+        "--scheduler-cls",
+        SCHEDULER,
+    ]
+    config = json.loads(arguments[5])
+    assert config["kv_connector"] == "LampsConnector"
+    assert config["kv_load_failure_policy"] == "recompute"
+    assert config["kv_connector_extra_config"] == {"swap_space_gib": 2.5}
+    assert serve_arguments(["m", "--swap-space", "0"]) == serve_arguments(["m"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--swap-space", "much"], "--swap-space = 'much': expected a number of GiB"),
+        (["--swap-space"], "--swap-space = '': expected a number"),
+        (["--swap-space", "-1"], "--swap-space = -1: expected 0 or more"),
+        (["--swap-space", "1", "--kv-transfer-config", "{}"], "expected one of them"),
+    ],
+)
+def test_serve_names_a_bad_swap_space(monkeypatch, options, message):
+    monkeypatch.setattr(cli, "run_vllm", lambda arguments: pytest.fail("must not start"))
+    result = invoke("serve", "m", *options)
+    assert result.exit_code == 2
+    assert message in one_line(result.output)
+
+
 def test_serve_passes_everything_on(monkeypatch):
     seen = []
     monkeypatch.setattr(cli, "run_vllm", seen.append)

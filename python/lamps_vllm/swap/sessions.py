@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carries out what the policy core decides about KV on the host, and tells it when copies are done."""
+
+import enum
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import lamps_ext
+from lamps_vllm.holds import HeldBlocks
+from lamps_vllm.swap.tier import Job, SwapTier
+
+if TYPE_CHECKING:
+    from vllm.v1.core.kv_cache_utils import KVCacheBlock
+    from vllm.v1.request import Request
+
+Event = tuple[Any, ...]
+
+
+class Where(enum.Enum):
+    """Where a session's KV is, as far as the host is concerned."""
+
+    ELSEWHERE = enum.auto()
+    """The core does not count on the host; what is there is spare."""
+    LEAVING = enum.auto()
+    ON_HOST = enum.auto()
+    AWAITED = enum.auto()
+    """A load is wanted, and waits for free blocks."""
+    LOADING = enum.auto()
+
+
+@dataclass
+class Swapped:
+    """A session that has, or had, KV on the host."""
+
+    where: Where = Where.ELSEWHERE
+    image: int | None = None
+    chain: list[Hashable] = field(default_factory=list)
+    """Hashes of the kept prefix, block by block."""
+    present: "list[KVCacheBlock]" = field(default_factory=list)
+    """While loading: blocks of the chain that were still in the pool; referenced."""
+    arrived: "dict[Hashable, KVCacheBlock]" = field(default_factory=dict)
+    """While loading: blocks whose copies are done; referenced."""
+    jobs: set[int] = field(default_factory=set)
+    """Under way, which the session still wants."""
+    failed: bool = False
+
+
+class SessionSwaps:
+    """The core's orders (swap_out, prefetch, drop_host), session by session.
+
+    Blocks of a copy are referenced until it is over. What was copied out is freed without its hash,
+    so it is the first that the pool hands out again; what came back is kept as if it had never left.
+    """
+
+    def __init__(self, tier: SwapTier, holds: HeldBlocks) -> None:
+        self._tier, self._holds = tier, holds
+        self._sessions: dict[int, Swapped] = {}
+        self._awaited: set[int] = set()
+        self._events: list[Event] = []
+        self._now = 0.0
+        tier.driven = True
+        tier.index.on_lost = self._on_lost
+
+    @property
+    def _pool(self):
+        return self._tier.pool
+
+    def settle(self, now: float) -> list[Event]:
+        """Once per step, before the core plans: ended copies, and loads that wait for room.
+
+        Returns:
+            Events for the core, in order.
+        """
+        self._now = now
+        for copy in self._tier.take_copies():
+            self._events.append((lamps_ext.COPY, copy.bytes, copy.seconds))
+        for job in self._tier.jobs_read():
+            self._on_read(job)
+        for job in self._tier.take_ended():
+            session = self._sessions.get(job.session)
+            if session is None or job.number not in session.jobs:
+                self._on_unwanted(job)
+            elif job.stores:
+                self._on_stored(job, session)
+            else:
+                self._on_loaded(job, session)
+        for handle in sorted(self._awaited):
+            self._try_load(handle, self._sessions[handle])
+        events, self._events = self._events, []
+        return events
+
+    def resident_tokens(self, handle: int) -> int:
+        """Tokens in blocks that only copies of this session reference."""
+        session = self._sessions.get(handle)
+        if session is None or session.where not in (Where.LEAVING, Where.LOADING):
+            return 0
+        blocks = list(session.present)
+        for job in self._tier.jobs_of(session.jobs):
+            if job.stores:
+                blocks += job.blocks
+        return sum(block.ref_cnt == 1 for block in blocks) * self._tier.block_tokens
+
+    def found_tokens(self, request: "Request") -> int:
+        """Tokens of the prompt that the host has, from its beginning on."""
+        if not len(self._tier.index):
+            return 0
+        return self._tier.index.found(self._tier.keys(request)) * self._tier.block_tokens
+
+    # --- orders of the core ---
+
+    def carry_out(self, drop_host: list[int], swap_out: list[int], prefetch: list[int]) -> None:
+        """The part of a step's plan that is about the host."""
+        for handle in drop_host:
+            self.drop(handle)
+        for handle in swap_out:
+            self.swap_out(handle)
+        for handle in prefetch:
+            self.prefetch(handle)
+
+    def swap_out(self, handle: int) -> None:
+        """Copies the KV kept for the session, then frees its blocks."""
+        blocks = self._holds.hand_over(handle)
+        session = self._sessions.setdefault(handle, Swapped())
+        session.chain = [block.block_hash for block in blocks]
+        if not blocks:  # let go meanwhile
+            self._lose(handle, session)
+            return
+        index = self._tier.index
+        own = [b for b in blocks if b.ref_cnt == 1 and b.block_hash not in index]
+        if not own:  # everything is there from last time, or in use by others
+            index.claim(session.image)
+            self._demote(blocks)
+            session.where = Where.ON_HOST
+            self._events.append((lamps_ext.SWAPPED_OUT, self._now, handle))
+            return
+        job = self._tier.store(session.image, own, kept=blocks, session=handle)
+        if job is None:
+            self._pool.free_blocks(reversed(blocks))
+            self._lose(handle, session)
+            return
+        session.where, session.image, session.jobs = Where.LEAVING, job.image, {job.number}
+
+    def prefetch(self, handle: int) -> None:
+        """Loads the session's KV into free blocks, as soon as there are enough."""
+        session = self._sessions.get(handle)
+        if session is None or session.where is not Where.ON_HOST:
+            return  # lost meanwhile: the core has been told
+        session.where = Where.AWAITED
+        self._awaited.add(handle)
+        self._try_load(handle, session)
+
+    def drop(self, handle: int) -> None:
+        """The core does not count on the session's host copy any more."""
+        session = self._sessions.get(handle)
+        if session is None:
+            return
+        self._call_off(handle, session)
+        if session.image is not None:
+            self._tier.index.spare(session.image)
+
+    def taken_over(self, handle: int) -> None:
+        """A turn of the session starts: a load that has not begun is the turn's own affair."""
+        session = self._sessions.get(handle)
+        if session is not None and session.where is Where.AWAITED:
+            session.where = Where.ON_HOST
+            self._awaited.discard(handle)
+
+    def forget(self, handle: int) -> None:
+        """The session is over, and its handle free."""
+        self.drop(handle)
+        session = self._sessions.pop(handle, None)
+        if session is not None and session.image is not None:
+            self._tier.index.drop(session.image)
+        self._events = [e for e in self._events if e[0] == lamps_ext.COPY or e[-1] != handle]
+
+    def reset(self) -> list[int]:
+        """Nothing that a copy under way brings is of use any more; the sessions that lose KV.
+
+        Blocks that are read are free at once, blocks that are written when their copies end.
+        """
+        self._tier.free_sources()
+        moving = (Where.LEAVING, Where.LOADING)
+        lost = [handle for handle, each in self._sessions.items() if each.where in moving]
+        for handle in lost:
+            self._call_off(handle, self._sessions[handle])
+        return lost
+
+    def abandon(self) -> None:
+        """After a fault of ours: whatever copies still hold goes back to the pool as they end."""
+        for session in self._sessions.values():
+            self._give_up_load(session)
+        self._sessions.clear()
+        self._awaited.clear()
+        self._tier.undrive()
+
+    # --- ends of copies ---
+
+    def _on_read(self, job: Job) -> None:
+        session = self._sessions.get(job.session)
+        wanted = session is not None and job.number in session.jobs
+        blocks, job.blocks = job.blocks, []
+        if not wanted:
+            self._pool.free_blocks(reversed(blocks))
+            return
+        self._tier.announce(job)
+        self._demote(blocks)
+
+    def _on_unwanted(self, job: Job) -> None:
+        if job.stores and job.done:
+            self._tier.index.spare(job.image)
+        self._tier.let_go(job)
+
+    def _on_stored(self, job: Job, session: Swapped) -> None:
+        session.jobs.discard(job.number)
+        if not job.done:
+            self._tier.let_go(job)
+            self._lose(job.session, session)
+            return
+        blocks, job.blocks = job.blocks, []
+        self._demote(blocks)
+        session.where = Where.ON_HOST
+        self._events.append((lamps_ext.SWAPPED_OUT, self._now, job.session))
+
+    def _on_loaded(self, job: Job, session: Swapped) -> None:
+        session.jobs.discard(job.number)
+        if job.done:
+            session.arrived |= zip(job.hashes, job.blocks, strict=True)
+            job.blocks = []
+        else:
+            session.failed = True
+            self._tier.let_go(job)
+        if session.jobs:
+            return
+        if session.failed:
+            self._give_up_load(session)
+            self._lose(job.session, session)
+            return
+        self._keep_loaded(job.session, session)
+
+    def _keep_loaded(self, handle: int, session: Swapped) -> None:
+        """What came back can be found again, and is kept."""
+        in_pool = {block.block_hash: block for block in session.present}
+        blocks = []
+        for position, block_hash in enumerate(session.chain):
+            block = session.arrived.get(block_hash)
+            if block is not None:
+                tokens = (position + 1) * self._tier.block_tokens
+                self._pool._insert_block_hash(block_hash, block, num_tokens=tokens)
+            blocks.append(block or in_pool[block_hash])
+        session.present, session.arrived = [], {}
+        session.where = Where.ELSEWHERE
+        self._holds.keep(handle, blocks)
+        self._events.append((lamps_ext.LOADED, self._now, handle))
+
+    # --- helpers ---
+
+    def _demote(self, blocks: "list[KVCacheBlock]") -> None:
+        """Frees blocks; those that nobody else uses lose their hash and are handed out first."""
+        self._pool.evict_blocks({b.block_id for b in blocks if b.ref_cnt == 1 and self._is_safe(b)})
+        self._pool.free_blocks(reversed(blocks))
+
+    def _is_safe(self, block: "KVCacheBlock") -> bool:
+        return block.block_hash in self._tier.index or self._tier.is_arriving(block.block_hash)
+
+    def _try_load(self, handle: int, session: Swapped) -> None:
+        tier, pool = self._tier, self._pool
+        present, missing, chain = [], [], []
+        for block_hash in session.chain:
+            block = pool.cached_block_hash_to_block.get_one_block(block_hash)
+            if block is not None:
+                present.append(block)
+            elif block_hash in tier.index:
+                missing.append(block_hash)
+            else:
+                break  # what follows is of no use without it
+            chain.append(block_hash)
+        if not chain:
+            self._lose(handle, session)
+            return
+        needed = len(missing) + sum(block.ref_cnt == 0 for block in present)
+        if pool.enable_kv_cache_events:
+            return  # prefetched blocks could not be announced: the turn loads them itself
+        if needed + tier.manager.watermark_blocks > pool.get_num_free_blocks():
+            return
+        self._awaited.discard(handle)
+        session.chain, session.present, session.failed = chain, present, False
+        pool.touch(present)
+        blocks = pool.get_new_blocks(len(missing))
+        if not missing:
+            self._keep_loaded(handle, session)
+            return
+        loads = []
+        for piece in tier.index.pieces(missing):
+            mine, blocks = blocks[: piece.count], blocks[piece.count :]
+            hashes, missing = missing[: piece.count], missing[piece.count :]
+            by_id = {block.block_id: block for block in mine}
+            ids = lamps_ext.match_blocks(tier.index.slots(piece), np.array(list(by_id)))
+            loads.append((piece, hashes, [by_id[number] for number in ids.tolist()]))
+        session.jobs = {job.number for job in tier.load_ahead(loads, handle)}
+        session.where = Where.LOADING
+
+    def _call_off(self, handle: int, session: Swapped) -> None:
+        session.jobs = set()
+        session.where = Where.ELSEWHERE
+        self._awaited.discard(handle)
+        self._give_up_load(session)
+
+    def _give_up_load(self, session: Swapped) -> None:
+        """Frees what a load has brought so far; copies under way free theirs when they end."""
+        self._pool.free_blocks(reversed(session.present))
+        self._pool.free_blocks(reversed(session.arrived.values()))
+        session.present, session.arrived = [], {}
+
+    def _lose(self, handle: int, session: Swapped) -> None:
+        self.drop(handle)
+        self._events.append((lamps_ext.RELEASED, handle))
+
+    def _on_lost(self, image: int) -> None:
+        for handle, session in self._sessions.items():
+            if session.image != image:
+                continue
+            session.image = None
+            if session.where in (Where.ON_HOST, Where.AWAITED):
+                session.where = Where.ELSEWHERE
+                self._awaited.discard(handle)
+                self._events.append((lamps_ext.RELEASED, handle))
