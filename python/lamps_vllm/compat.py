@@ -80,7 +80,9 @@ _HOOKS = (
     _Hook(_POOL, "BlockPool.free_blocks", "lets kept KV go"),
     _Hook(_POOL, "BlockPool.get_num_free_blocks", "how much memory is left"),
     _Hook(_REQUEST, "Request.__init__", "session identity and the prefix chain",
-          _initialises("session_id", "block_hashes", "sampling_params", "num_computed_tokens")),
+          _initialises("session_id", "block_hashes", "prompt_token_ids", "sampling_params",
+                       "num_computed_tokens")),
+    _Hook(_REQUEST, "Request.use_structured_output", "an answer forced into a schema is no message"),
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 SCHEDULER = "lamps_vllm.LampsScheduler"
 SCHEDULER_FLAG = "--scheduler-cls"
+MIDDLEWARE = ("--middleware", "lamps_vllm.agents.AgentSessions")
 
 
 def _flag(argument: str) -> str:
@@ -42,7 +43,7 @@ def serve_arguments(arguments: Sequence[str]) -> list[str]:
     chosen = any(_flag(argument) == SCHEDULER_FLAG for argument in arguments)
     if chosen or _config_file_names_scheduler(arguments):
         return ["serve", *arguments]
-    return ["serve", *arguments, SCHEDULER_FLAG, SCHEDULER]
+    return ["serve", *arguments, SCHEDULER_FLAG, SCHEDULER, *MIDDLEWARE]
 
 
 @contextmanager
