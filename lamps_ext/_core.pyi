@@ -13,7 +13,9 @@ import typing
 __all__: list[str] = [
     "ADMITTED",
     "ARRIVE",
+    "BadSnapshot",
     "COPY",
+    "CallKind",
     "CostParameters",
     "DeviceError",
     "Engine",
@@ -30,17 +32,21 @@ __all__: list[str] = [
     "PREEMPTED",
     "PRESSURE",
     "PolicyCore",
+    "Predictor",
     "RELEASED",
     "ReadyQueue",
     "SKIPPED",
     "STEP",
     "SWAPPED_OUT",
+    "SessionIndex",
     "SimEngine",
     "SimHistogram",
     "SimLoad",
     "SimResult",
     "SimSessions",
     "Simulation",
+    "SnapshotWriter",
+    "TurnFacts",
     "UnknownHandle",
     "build_info",
     "calibrate_cuda",
@@ -59,6 +65,9 @@ class InvalidOption(LampsError):
     pass
 
 class UnknownHandle(LampsError):
+    pass
+
+class BadSnapshot(LampsError):
     pass
 
 class InvariantViolation(LampsError):
@@ -241,6 +250,10 @@ class PolicyCore:
         """
         Whether the caller should keep a turn's KV when it finishes.
         """
+    def prompt_class(self, tokens: list) -> int:
+        """
+        The class of a new session's prompt, by how it begins; counts it. -1: none yet.
+        """
     def record_decisions(self, on: bool) -> None: ...
     def release_order(
         self,
@@ -254,13 +267,39 @@ class PolicyCore:
         """
         Counters, sums and the calibrated cost model.
         """
+    def restore_predictions(self, snapshot: str) -> None:
+        """
+        Starts from what an earlier run learned. Raises BadSnapshot; then nothing has changed.
+        """
+    def return_scores(self) -> list:
+        """
+        (returned, ended) of calls by the decile of their predicted chance to return.
+        """
+    def scores(self) -> list:
+        """
+        How good predictions were, by tool, kind of call and class of requests.
+        """
     def take_decisions(self) -> list:
         """
         Decisions recorded since the last call, oldest first.
         """
+    def take_switches(self) -> list:
+        """
+        (what, name, off) of predictions switched off or on since the last call.
+        """
     def waiting_order(self, limit: typing.SupportsInt | typing.SupportsIndex) -> list[int]:
         """
         The first `limit` waiting requests in service order.
+        """
+
+class SnapshotWriter:
+    """
+    Writes what a core's predictor knows, slice by slice.
+    """
+    def __init__(self, core: PolicyCore) -> None: ...
+    def next(self, most: typing.SupportsInt | typing.SupportsIndex) -> str:
+        """
+        The next lines, at most `most` levels; empty when all has been written.
         """
 
 class SimEngine:
@@ -400,6 +439,128 @@ class Simulation:
         """
         Runs to the end, or until progress(now, sessions_ended, sessions) returns False; it is called every so many steps. Once per object.
         """
+
+class CallKind:
+    """
+    What a session waits for between two turns.
+
+    Members:
+
+      UNKNOWN
+
+      TOOL
+
+      MESSAGE
+    """
+
+    MESSAGE: typing.ClassVar[CallKind]
+    TOOL: typing.ClassVar[CallKind]
+    UNKNOWN: typing.ClassVar[CallKind]
+    __members__: typing.ClassVar[dict[str, CallKind]]
+    @typing.overload
+    def __eq__(self, other: CallKind) -> bool: ...
+    @typing.overload
+    def __eq__(self, other: typing.Any) -> bool: ...
+    def __getstate__(self) -> int: ...
+    def __hash__(self) -> int: ...
+    def __index__(self) -> int: ...
+    def __init__(self, value: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def __int__(self) -> int: ...
+    @typing.overload
+    def __ne__(self, other: CallKind) -> bool: ...
+    @typing.overload
+    def __ne__(self, other: typing.Any) -> bool: ...
+    def __repr__(self) -> str: ...
+    def __setstate__(self, state: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def __str__(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> int: ...
+
+class TurnFacts:
+    """
+    What is known of a turn and of the call after it.
+    """
+    def __init__(
+        self,
+        *,
+        turn: typing.SupportsInt | typing.SupportsIndex = 0,
+        last_call: typing.SupportsFloat | typing.SupportsIndex = -1.0,
+        tool: typing.SupportsInt | typing.SupportsIndex = -1,
+        kind: CallKind = ...,
+        prompt: typing.SupportsInt | typing.SupportsIndex = -1,
+        cap_tokens: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> None: ...
+
+class Predictor:
+    """
+    What is expected of turns and calls; see csrc/lamps/predictor.h.
+    """
+    def __init__(self) -> None: ...
+    def call_quantile(
+        self,
+        facts: TurnFacts,
+        elapsed: typing.SupportsFloat | typing.SupportsIndex,
+        p: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> float: ...
+    def observe_call(
+        self, facts: TurnFacts, duration: typing.SupportsFloat | typing.SupportsIndex
+    ) -> None: ...
+    def observe_no_return(self, facts: TurnFacts) -> None: ...
+    def observe_output(
+        self, facts: TurnFacts, tokens: typing.SupportsInt | typing.SupportsIndex
+    ) -> None: ...
+    def p_return(
+        self, facts: TurnFacts, elapsed: typing.SupportsFloat | typing.SupportsIndex
+    ) -> float: ...
+    def patience(self) -> float: ...
+    def remaining_call(
+        self, facts: TurnFacts, elapsed: typing.SupportsFloat | typing.SupportsIndex
+    ) -> float: ...
+    def remaining_output(
+        self, facts: TurnFacts, produced: typing.SupportsFloat | typing.SupportsIndex
+    ) -> float: ...
+    def still_out(
+        self,
+        facts: TurnFacts,
+        elapsed: typing.SupportsFloat | typing.SupportsIndex,
+        later: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> float: ...
+    def tool_id(self, name: str) -> int: ...
+
+class SessionIndex:
+    """
+    Which session a prompt belongs to; see csrc/lamps/session_index.h.
+    """
+
+    CONTINUES: typing.ClassVar[int] = 1
+    EDITS: typing.ClassVar[int] = 2
+    FORKS: typing.ClassVar[int] = 3
+    NEW: typing.ClassVar[int] = 0
+    def __init__(self, block_tokens: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def begin(
+        self, session: typing.SupportsInt | typing.SupportsIndex, hashes: list, tokens: typing.Any
+    ) -> None:
+        """
+        A turn of the session with this prompt has begun.
+        """
+    def check_invariants(self) -> None: ...
+    def find(self, hashes: list, tokens: typing.Any) -> tuple[int, int, int]:
+        """
+        (relation, session or -1, blocks in common) of a prompt, by its blocks' hashes and its tokens (or None).
+        """
+    def finish(
+        self, session: typing.SupportsInt | typing.SupportsIndex, hashes: list, aborted: bool
+    ) -> None:
+        """
+        It has ended; the hashes are of prompt and output.
+        """
+    def forget(self, session: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def checkpoints(self) -> int: ...
+    @property
+    def sessions(self) -> int: ...
 
 class OutOfHostMemory(LampsError):
     pass

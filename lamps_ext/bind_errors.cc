@@ -9,5 +9,6 @@ void bind_errors(py::module_& m) {
   const auto base = py::register_exception<lamps::Error>(m, "LampsError", PyExc_RuntimeError);
   py::register_exception<lamps::InvalidOption>(m, "InvalidOption", base);
   py::register_exception<lamps::UnknownHandle>(m, "UnknownHandle", base);
+  py::register_exception<lamps::BadSnapshot>(m, "BadSnapshot", base);
   py::register_exception<lamps::InvariantViolation>(m, "InvariantViolation", base);
 }

@@ -3,10 +3,14 @@
 // integer lists: the boundary is crossed once per step, however many requests there are.
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "lamps/errors.h"
 #include "lamps/policy.h"
+#include "lamps/snapshot.h"
 #include "module.h"
 
 namespace py = pybind11;
@@ -36,7 +40,8 @@ T field(const py::tuple& event, std::size_t i) {
 }
 
 void apply_arrival(PolicyCore& core, const py::tuple& event) {
-  // (kind, now, request, session, prompt_tokens, shared_tokens, hints or None[, host_tokens])
+  // (kind, now, request, session, prompt_tokens, shared_tokens, hints or None[, host_tokens
+  // [, origin]])
   lamps::Arrival arrival;
   arrival.request = field<lamps::RequestHandle>(event, 2);
   arrival.session = field<lamps::SessionHandle>(event, 3);
@@ -52,7 +57,31 @@ void apply_arrival(PolicyCore& core, const py::tuple& event) {
     arrival.hints.tool = tool;
     arrival.hints.final_turn = field<bool>(hints, 3);
   }
+  if (event.size() > 8) {  // (prompt_class, cap_tokens, parent)
+    const auto origin = event[8].cast<py::tuple>();
+    arrival.prompt_class = field<lamps::ClassId>(origin, 0);
+    arrival.cap_tokens = field<lamps::Tokens>(origin, 1);
+    arrival.parent = field<lamps::SessionHandle>(origin, 2);
+  }
   core.arrive(field<double>(event, 1), arrival);
+}
+
+void apply_finish(PolicyCore& core, const py::tuple& event) {
+  // (kind, now, request, output_tokens, context_tokens, held_tokens, aborted[, tools or None])
+  lamps::Finish finish;
+  finish.request = field<lamps::RequestHandle>(event, 2);
+  finish.output_tokens = field<lamps::Tokens>(event, 3);
+  finish.context_tokens = field<lamps::Tokens>(event, 4);
+  finish.held_tokens = field<lamps::Tokens>(event, 5);
+  finish.aborted = field<bool>(event, 6);
+  std::vector<std::string> names;
+  std::vector<std::string_view> tools;
+  if (event.size() > 7 && !event[7].is_none()) {  // None: nobody could look for calls
+    names = field<std::vector<std::string>>(event, 7);
+    tools.assign(names.begin(), names.end());
+    finish.end = {true, tools};
+  }
+  core.finished(field<double>(event, 1), finish);
 }
 
 void apply(PolicyCore& core, const py::tuple& event) {
@@ -64,11 +93,8 @@ void apply(PolicyCore& core, const py::tuple& event) {
                            field<lamps::Tokens>(event, 3));
     case kPreempted:  // (kind, now, request)
       return core.preempted(field<double>(event, 1), field<lamps::RequestHandle>(event, 2));
-    case kFinished:  // (kind, now, request, output_tokens, context_tokens, held_tokens, aborted)
-      return core.finished(
-          field<double>(event, 1),
-          {field<lamps::RequestHandle>(event, 2), field<lamps::Tokens>(event, 3),
-           field<lamps::Tokens>(event, 4), field<lamps::Tokens>(event, 5), field<bool>(event, 6)});
+    case kFinished:
+      return apply_finish(core, event);
     case kReleased:  // (kind, session)
       return core.released(field<lamps::SessionHandle>(event, 1));
     case kStep:  // (kind, prefill_tokens, decode_seqs, context_tokens, seconds)
@@ -107,6 +133,52 @@ py::tuple begin_step(PolicyCore& core, double now, lamps::Tokens free_tokens,
                         plan.swap_out, plan.prefetch, plan.copy_ahead);
 }
 
+py::list scores(PolicyCore& core) {
+  py::list out;
+  for (const lamps::Predictor::Score& score : core.predictor().scores()) {
+    const lamps::Calibration& seen = score.calibration;
+    const auto share = [&](std::int64_t count) {
+      return static_cast<double>(count) / static_cast<double>(seen.scored);
+    };
+    py::dict entry;
+    entry["what"] = score.what;
+    entry["name"] = score.name;
+    entry["scored"] = seen.scored;
+    entry["below_50"] = share(seen.below_50);
+    entry["below_90"] = share(seen.below_90);
+    entry["below_99"] = share(seen.below_99);
+    entry["log_error"] = seen.log_error / static_cast<double>(seen.scored);
+    entry["gain"] = score.gain;
+    entry["drifts"] = score.drifts;
+    entry["off"] = score.off;
+    out.append(entry);
+  }
+  return out;
+}
+
+py::list take_switches(PolicyCore& core) {
+  py::list out;
+  for (const auto& change : core.predictor().take_switches()) {
+    out.append(py::make_tuple(change.what, change.name, change.off));
+  }
+  return out;
+}
+
+py::list return_scores(PolicyCore& core) {
+  py::list out;
+  for (const auto& score : core.predictor().return_scores()) {
+    out.append(py::make_tuple(score.returned, score.ended));
+  }
+  return out;
+}
+
+lamps::ClassId prompt_class(PolicyCore& core, const py::list& tokens) {
+  const std::size_t count = std::min(tokens.size(), lamps::PromptClasses::kLongest);
+  std::vector<std::int32_t> first(count);
+  for (std::size_t i = 0; i < count; ++i) first[i] = tokens[i].cast<std::int32_t>();
+  return core.predictor().prompt_class(lamps::PromptClasses::beginnings(first));
+}
+
 py::list take_decisions(PolicyCore& core) {
   py::list out;
   for (const lamps::Decision& decision : core.take_decisions()) {
@@ -120,6 +192,8 @@ py::list take_decisions(PolicyCore& core) {
     entry["reason"] = lamps::to_string(decision.reason);
     entry["context_tokens"] = decision.context_tokens;
     entry["expected_call_s"] = decision.expected_call;
+    entry["tool"] = core.predictor().tool_name(decision.tool);
+    entry["waited_s"] = decision.waited;
     entry["p_return"] = decision.p_return;
     entry["pressure"] = decision.pressure;
     entry["waste"] = waste;
@@ -201,5 +275,26 @@ void bind_policy(py::module_& m) {
       .def("waiting_order", &PolicyCore::waiting_order, py::arg("limit"),
            "The first `limit` waiting requests in service order.")
       .def("report", &policy_report, "Counters, sums and the calibrated cost model.")
+      .def("prompt_class", &prompt_class, py::arg("tokens"),
+           "The class of a new session's prompt, by how it begins; counts it. -1: none yet.")
+      .def("scores", &scores,
+           "How good predictions were, by tool, kind of call and class of requests.")
+      .def("take_switches", &take_switches,
+           "(what, name, off) of predictions switched off or on since the last call.")
+      .def("return_scores", &return_scores,
+           "(returned, ended) of calls by the decile of their predicted chance to return.")
+      .def(
+          "restore_predictions",
+          [](PolicyCore& core, std::string_view snapshot) {
+            core.predictor() = lamps::read_snapshot(snapshot);
+          },
+          py::arg("snapshot"),
+          "Starts from what an earlier run learned. Raises BadSnapshot; then nothing has changed.")
       .def("check_invariants", &PolicyCore::check_invariants);
+  py::class_<lamps::SnapshotWriter>(m, "SnapshotWriter",
+                                    "Writes what a core's predictor knows, slice by slice.")
+      .def(py::init([](PolicyCore& core) { return lamps::SnapshotWriter(core.predictor()); }),
+           py::arg("core"), py::keep_alive<1, 2>())
+      .def("next", &lamps::SnapshotWriter::next, py::arg("most"),
+           "The next lines, at most `most` levels; empty when all has been written.");
 }

@@ -11,6 +11,8 @@ PYBIND11_MODULE(_core, m) {
   bind_ready_queue(m);
   bind_policy(m);
   bind_sim(m);
+  bind_predictor(m);
+  bind_session_index(m);
   bind_swap(m);
   m.def(
       "build_info",

@@ -16,4 +16,6 @@ void bind_options(pybind11::module_& m);
 void bind_ready_queue(pybind11::module_& m);
 void bind_policy(pybind11::module_& m);
 void bind_sim(pybind11::module_& m);
+void bind_predictor(pybind11::module_& m);
+void bind_session_index(pybind11::module_& m);
 void bind_swap(pybind11::module_& m);

@@ -6,12 +6,14 @@
 Serves workloads A, B and C (docs/measurements.md) with stock vLLM, with priority = session age, with the
 default options and with each option set given, and prints medians over seeds of the ratios to stock.
 Step times follow the pace profile, lengths are forced, nothing is generated: it ranks settings in
-seconds, and what it finds has to be confirmed on the engine (`lamps compare`).
+seconds, and what it finds has to be confirmed on the engine (`lamps compare`). What a change of the code
+did: --json FILE before it, --against FILE after it.
 """
 
 import argparse
 import json
 import os
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +26,7 @@ from rich.table import Table
 from lamps_vllm.replay.generate import MixOptions, generate_mix
 from lamps_vllm.replay.metrics import RunMetrics, measure
 from lamps_vllm.replay.records import Identity
+from lamps_vllm.replay.workload import Segment, Session
 
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
@@ -51,6 +54,24 @@ COLUMNS = (
     ("first_ttft_p99", "first p99"), ("hit_share", "hits"), ("output_tokens_per_s", "tok/s"),
 )  # fmt: skip
 STOCK, PRIORITY = "stock", "priority"
+CALLS, ORACLE = TOLD = "calls", "oracle"
+# Of these classes every call is, or every second, a person's next message: no call in the tokens.
+PEOPLE = {"Chatbot": 1, "Image": 2, "TTS": 2}
+
+
+def calls_in(session: Session, index: int) -> list[str]:
+    """The tool whose call would be in the tokens of a turn, if they were a model's."""
+    tool = session.segments[index].tool
+    people = PEOPLE.get(tool)
+    return [] if tool is None or (people and (index + 1) % people == 0) else [tool]
+
+
+def truth(segment: Segment) -> dict[str, Any]:
+    """Everything a client can say about a turn."""
+    told: dict[str, Any] = {"expected_output_tokens": segment.output_tokens}
+    if segment.call_seconds is None:
+        return {**told, "final_turn": True}
+    return {**told, "tool": segment.tool, "expected_call_seconds": segment.call_seconds}
 
 
 def serve(job: tuple[str, str, int, int, Identity]) -> tuple[tuple[str, str, int], RunMetrics]:
@@ -71,21 +92,58 @@ def serve(job: tuple[str, str, int, int, Identity]) -> tuple[tuple[str, str, int
         scheduler = make_scheduler(AsyncScheduler, config)
         identity = Identity.PRIORITY if arm == PRIORITY else Identity.NONE
     else:
-        options: dict[str, Any] = json.loads(arm)
+        options: dict[str, Any] = {} if arm in TOLD else json.loads(arm)
         scheduler = make_scheduler(LampsScheduler, make_config(blocks=case.blocks, lamps=options))
-    figures = measure(replay(workload, scheduler, identity=identity, seed=seed))
+    if arm == CALLS:
+        calls = {
+            f"{s.id}.{i}": calls_in(s, i) for s in workload.sessions for i in range(len(s.segments))
+        }
+        scheduler._calls_of = lambda request: calls[request.request_id]
+    hints = truth if arm == ORACLE else lambda segment: None
+    figures = measure(replay(workload, scheduler, identity=identity, seed=seed, hints=hints))
     if figures.failed:
         raise RuntimeError(f"{figures.failed} sessions of {job} did not finish")
     return (name, arm, seed), figures
 
 
-def ratio(
-    results: dict[tuple[str, str, int], RunMetrics], key: tuple[str, str], seed: int, field: str
-) -> float:
-    value = getattr(results[(*key, seed)], field)
-    if field == "hit_share":
-        return value
-    return value / max(getattr(results[(key[0], STOCK, seed)], field), 1e-9)
+Results = dict[tuple[str, str, int], RunMetrics]
+Read = Callable[[tuple[str, str, int], str], float]
+
+
+def ratio_to_stock(results: Results) -> Read:
+    """Reads a figure of a run as its ratio to stock vLLM's; prefix hits as they are."""
+
+    def read(run: tuple[str, str, int], field: str) -> float:
+        value = getattr(results[run], field)
+        if field == "hit_share":
+            return value
+        return value / max(getattr(results[run[0], STOCK, run[2]], field), 1e-9)
+
+    return read
+
+
+def ratio_to_file(results: Results, path: Path) -> Read:
+    """The same to the same run in a file written by --json; of prefix hits the difference."""
+    rows = json.loads(path.read_text())
+    before = {(row["case"], row["arm"], row["seed"]): row for row in rows}
+
+    def read(run: tuple[str, str, int], field: str) -> float:
+        was, now = before[run][field], getattr(results[run], field)
+        return now - was if field == "hit_share" else now / max(was, 1e-9)
+
+    return read
+
+
+def show(title: str, case: str, arms: list[str], seeds: int, read: Read) -> None:
+    """A table with a row per arm: medians over seeds."""
+    table = Table("arm", *(heading for _, heading in COLUMNS), title=title)
+    for arm in arms:
+        medians = [
+            np.median([read((case, arm, seed), field) for seed in range(seeds)])
+            for field, _ in COLUMNS
+        ]
+        table.add_row("lamps" if arm == "{}" else arm, *(f"{value:.3f}" for value in medians))
+    Console().print(table)
 
 
 def main() -> None:
@@ -93,7 +151,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument(
-        "options", nargs="*", help="JSON objects of scheduler options, one arm each"
+        "options",
+        nargs="*",
+        help="arms: JSON objects of scheduler options; calls (calls are recognised in the tokens);\n"
+        "oracle (clients say everything)",
     )
     parser.add_argument("--cases", nargs="+", choices=CASES, default=["A", "B", "C"])
     parser.add_argument("--seeds", type=int, default=4)
@@ -102,6 +163,7 @@ def main() -> None:
         "--identity", type=Identity, choices=list(Identity)[:2], default=Identity.SESSION_ID
     )
     parser.add_argument("--json", type=Path, help="write every run's figures here")
+    parser.add_argument("--against", type=Path, help="compare with figures written by --json")
     arguments = parser.parse_args()
     arms = [STOCK, PRIORITY, "{}", *arguments.options]
     jobs = [
@@ -110,23 +172,17 @@ def main() -> None:
     ]  # fmt: skip
     with ProcessPoolExecutor() as pool:
         results = dict(track(pool.map(serve, jobs), total=len(jobs), description="replays"))
-    console = Console()
+    medians = f"medians of {arguments.seeds} seeds"
     for case in arguments.cases:
-        table = Table(
-            title=f"workload {case}: {CASES[case]}, ratios to stock, median of {arguments.seeds} seeds"
-        )
-        table.add_column("arm")
-        for _, title in COLUMNS:
-            table.add_column(title, justify="right")
-        for arm in arms:
-            medians = [
-                np.median(
-                    [ratio(results, (case, arm), seed, field) for seed in range(arguments.seeds)]
-                )
-                for field, _ in COLUMNS
-            ]
-            table.add_row("lamps" if arm == "{}" else arm, *(f"{value:.3f}" for value in medians))
-        console.print(table)
+        title = f"workload {case}: {CASES[case]}, ratios to stock, {medians}"
+        show(title, case, arms, arguments.seeds, ratio_to_stock(results))
+    if arguments.against:
+        read = ratio_to_file(results, arguments.against)
+        for case in arguments.cases:
+            title = (
+                f"workload {case}: ratios to {arguments.against.name} (hits: difference), {medians}"
+            )
+            show(title, case, arms, arguments.seeds, read)
     if arguments.json:
         rows = [
             {"case": c, "arm": a, "seed": s, **m.model_dump()} for (c, a, s), m in results.items()

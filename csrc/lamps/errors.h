@@ -22,6 +22,12 @@ struct UnknownHandle : Error {
   using Error::Error;
 };
 
+// A snapshot of predictions that is damaged, cut short or of another version. The message says what
+// is wrong and where; nothing of it has been taken over.
+struct BadSnapshot : Error {
+  using Error::Error;
+};
+
 // The core's own bookkeeping contradicts itself: a bug. Thrown by check_invariants() only.
 struct InvariantViolation : Error {
   using Error::Error;

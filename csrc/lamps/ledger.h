@@ -65,6 +65,7 @@ struct Session {
   RequestHandle latest = kNoHandle;  // the request that arrived last
   Tokens context_tokens = 0;         // at the end of the latest turn
   Tokens held_tokens = 0;            // unique KV kept for it while paused, whole blocks
+  ClassId prompt_class = kNoClass;   // of its first prompt
   Copy copy = Copy::kNone;
   Tokens host_tokens = 0;  // room taken on the host, whole blocks; > 0 unless kNone
   bool lost_kv = false;    // its kept KV was taken away against our will

@@ -51,12 +51,43 @@ double LogHistogram::mean() const {
   return tails_[0].weight > 0.0 ? tails_[0].sum / tails_[0].weight : 0.0;
 }
 
-LogHistogram::Tail LogHistogram::tail_beyond(double x) const {
+void LogHistogram::fade(double weight) {
+  const double now = this->weight();
+  if (now > weight) increment_ *= now / std::max(weight, kNoMass * now);
+  if (increment_ > kLargestIncrement) renormalise();
+}
+
+LogHistogram::Place LogHistogram::locate(double x) const {
   const std::size_t index = index_of(x);
-  Tail tail = tails_[index + 1];
-  const Bin split = bin(index);
+  return {std::max(x, 0.0), index, lower_edge(index)};
+}
+
+LogHistogram::Mass LogHistogram::beyond(const Place& place) const {
+  const Tail tail = tail_beyond(place);
+  return {tail.weight / increment_, tail.sum / increment_};
+}
+
+LogHistogram::Mass LogHistogram::in_bin(std::size_t bin) const {
+  return {(tails_[bin].weight - tails_[bin + 1].weight) / increment_,
+          (tails_[bin].sum - tails_[bin + 1].sum) / increment_};
+}
+
+LogHistogram::Mass LogHistogram::above_bin(std::size_t bin) const {
+  return {tails_[bin + 1].weight / increment_, tails_[bin + 1].sum / increment_};
+}
+
+void LogHistogram::add(std::size_t bin, const Mass& mass) {
+  for (std::size_t i = 0; i <= bin; ++i) {
+    tails_[i].weight += mass.weight * increment_;
+    tails_[i].sum += mass.sum * increment_;
+  }
+}
+
+LogHistogram::Tail LogHistogram::tail_beyond(const Place& place) const {
+  Tail tail = tails_[place.bin + 1];
+  const Bin split = bin(place.bin, place.from);
   if (split.content.weight <= 0.0) return tail;
-  const double passed = std::clamp((x - split.from) / (split.to - split.from), 0.0, 1.0);
+  const double passed = std::clamp((place.x - split.from) / (split.to - split.from), 0.0, 1.0);
   const double part = split.content.weight * (1.0 - passed);
   // The mean of what lies beyond x runs from the bin's own mean (x at its lower edge) to its upper
   // edge; for values spread evenly over the bin this is exact.
@@ -67,14 +98,14 @@ LogHistogram::Tail LogHistogram::tail_beyond(double x) const {
 }
 
 double LogHistogram::expected_remaining(double x) const {
-  const Tail tail = tail_beyond(x);
+  const Tail tail = tail_beyond(locate(x));
   if (tail.weight <= kNoMass * tails_[0].weight) return std::max(x, low_);
   return std::max(tail.sum / tail.weight - x, 0.0);
 }
 
 double LogHistogram::survival(double x) const {
   if (tails_[0].weight <= 0.0) return 1.0;
-  return std::min(tail_beyond(x).weight / tails_[0].weight, 1.0);
+  return std::min(tail_beyond(locate(x)).weight / tails_[0].weight, 1.0);
 }
 
 double LogHistogram::quantile(double p) const {
@@ -83,7 +114,8 @@ double LogHistogram::quantile(double p) const {
   // The last bin at whose upper edge no more than `beyond` is left; tails_ never increases.
   const auto next = std::partition_point(tails_.begin() + 1, tails_.end(),
                                          [=](const Tail& tail) { return tail.weight > beyond; });
-  const Bin last = bin(static_cast<std::size_t>(next - tails_.begin()) - 1);
+  const auto index = static_cast<std::size_t>(next - tails_.begin()) - 1;
+  const Bin last = bin(index, lower_edge(index));
   if (last.content.weight <= 0.0) return last.from;
   const double inside = (beyond - next->weight) / last.content.weight;
   return last.to - (last.to - last.from) * std::clamp(inside, 0.0, 1.0);
@@ -95,17 +127,20 @@ std::size_t LogHistogram::index_of(double value) const {
   return static_cast<std::size_t>(std::min(position, static_cast<double>(kBins - 1)));
 }
 
-LogHistogram::Bin LogHistogram::bin(std::size_t index) const {
+double LogHistogram::lower_edge(std::size_t index) const {
+  return index == 0 ? 0.0 : std::exp(log_low_ + static_cast<double>(index) * log_width_);
+}
+
+LogHistogram::Bin LogHistogram::bin(std::size_t index, double from) const {
   // Bins that saw the same additions are equal to the last bit, so an empty bin's difference is 0.
   const Tail content = {tails_[index].weight - tails_[index + 1].weight,
                         tails_[index].sum - tails_[index + 1].sum};
-  const double from = std::exp(log_low_ + static_cast<double>(index) * log_width_);
-  double to = from * ratio_;
+  double to = index == 0 ? low_ * ratio_ : from * ratio_;
   if (index + 1 == kBins) {
     // Open above: it reaches as far as its mean says, if its values lie evenly in it.
     to = std::max(high_, content.weight > 0.0 ? 2.0 * content.sum / content.weight - from : 0.0);
   }
-  return {index == 0 ? 0.0 : from, to, content};
+  return {from, to, content};
 }
 
 }  // namespace lamps

@@ -20,7 +20,29 @@ class LogHistogram {
   // in [1e-3, 1].
   LogHistogram(double low, double high, double forgetting);
 
-  void observe(double value);           // value < 0 counts as 0; not finite: ignored
+  // Where a value lies; the same in every histogram of one shape, so a mixture locates it once.
+  struct Place {
+    double x = 0.0;  // the value, >= 0
+    std::size_t bin = 0;
+    double from = 0.0;  // lower edge of the bin
+  };
+  // Of the remembered observations, those in a part of the range: their number and their sum.
+  struct Mass {
+    double weight = 0.0;
+    double sum = 0.0;
+  };
+
+  void observe(double value);  // value < 0 counts as 0; not finite: ignored
+  // Lets the observations so far count for `weight` at most, >= 0: what comes next counts for more.
+  void fade(double weight);
+  [[nodiscard]] Place locate(double x) const;
+  [[nodiscard]] Mass beyond(const Place& place) const;  // of values > place.x, linear within a bin
+  [[nodiscard]] Mass in_bin(std::size_t bin) const;     // bin < kBins
+  [[nodiscard]] Mass above_bin(std::size_t bin) const;  // of all bins after it
+  // Adds observations that were counted before (a snapshot). weight >= 0, sum >= 0.
+  void add(std::size_t bin, const Mass& mass);
+  [[nodiscard]] double low() const { return low_; }
+  [[nodiscard]] double lower_edge(std::size_t bin) const;  // 0 for the first bin
   [[nodiscard]] double weight() const;  // effective number of observations remembered
   [[nodiscard]] double mean() const;    // E[X]; 0 when empty
   // E[X - x | X > x], x >= 0. When no observed mass lies beyond x, the tail is taken as
@@ -32,18 +54,15 @@ class LogHistogram {
   [[nodiscard]] double quantile(double p) const;
 
  private:
-  struct Tail {
-    double weight = 0.0;
-    double sum = 0.0;
-  };
+  using Tail = Mass;  // in units of the newest observation's weight
   struct Bin {
     double from;
     double to;
     Tail content;
   };
-  [[nodiscard]] Tail tail_beyond(double x) const;
+  [[nodiscard]] Tail tail_beyond(const Place& place) const;
   [[nodiscard]] std::size_t index_of(double value) const;
-  [[nodiscard]] Bin bin(std::size_t index) const;
+  [[nodiscard]] Bin bin(std::size_t index, double from) const;
   void renormalise();
 
   double low_;

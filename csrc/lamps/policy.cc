@@ -64,7 +64,8 @@ void PolicyCore::arrive(Seconds now, const Arrival& arrival) {
     throw UnknownHandle("request " + std::to_string(arrival.request) + " has arrived before");
   }
   ++counters_.arrivals;
-  if (ledger_.has_session(arrival.session)) {
+  const bool is_new = !ledger_.has_session(arrival.session);
+  if (!is_new) {
     Session& known = ledger_.session(arrival.session);
     if (known.state == SessionState::kPaused) {
       ++counters_.returns;
@@ -79,8 +80,19 @@ void PolicyCore::arrive(Seconds now, const Arrival& arrival) {
   Session& session = ledger_.enter(arrival.session, now);
   Request& request = ledger_.add_waiting(arrival.request, arrival.session);
   session.latest = arrival.request;
-  request.facts = {session.turns++, session.last_call,
-                   arrival.hints.tool.empty() ? kNoTool : predictor_.tool_id(arrival.hints.tool)};
+  if (is_new) {
+    session.prompt_class = arrival.prompt_class;
+    // A child's work is its parent's work: it takes its place in the order.
+    if (arrival.parent != arrival.session && ledger_.has_session(arrival.parent)) {
+      session.arrival = std::min(now, ledger_.session(arrival.parent).arrival);
+    }
+  }
+  request.facts.turn = session.turns++;
+  request.facts.last_call = session.last_call;
+  if (!arrival.hints.tool.empty()) request.facts.tool = predictor_.tool_id(arrival.hints.tool);
+  request.facts.prompt = session.prompt_class;
+  request.facts.cap_tokens = arrival.cap_tokens;
+  request.facts.calls_tools = session.call_facts.calls_tools;
   request.prompt_tokens = arrival.prompt_tokens;
   request.output_hint = arrival.hints.output_tokens;
   request.call_hint = arrival.hints.call_seconds;
@@ -163,7 +175,7 @@ void PolicyCore::finished(Seconds now, const Finish& finish) {
   if (!finish.aborted) {
     predictor_.observe_output(request.facts, finish.output_tokens);
     session.context_tokens = finish.context_tokens;
-    session.call_facts = request.facts;
+    session.call_facts = predictor_.at_end(request.facts, finish.end);
     session.call_hint = request.call_hint;
     ledger_.hold(request.session, finish.held_tokens);
   }
@@ -228,6 +240,8 @@ void PolicyCore::record(Seconds now, SessionHandle handle, Handling handling, Re
   if (session.state == SessionState::kPaused) {
     const PauseContext pause = scene_.pause_context(now, session);
     decision.expected_call = pause.expected_remaining;
+    decision.tool = session.call_facts.tool;
+    decision.waited = std::max(now - session.paused_at, 0.0);
     decision.p_return = pause.p_return;
     decision.waste = waste_of(pause, cost_);
   }

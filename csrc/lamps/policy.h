@@ -40,6 +40,9 @@ struct Arrival {
   Tokens shared_tokens = 0;           // of the prompt: KV that somebody references right now
   Tokens host_tokens = 0;  // of the rest: KV that a host tier has beyond what we put there
   TurnHints hints;
+  ClassId prompt_class = kNoClass;   // of a session's first prompt; see PromptClasses
+  Tokens cap_tokens = 0;             // max_tokens of a client that chose it freely; <= 0: none
+  SessionHandle parent = kNoHandle;  // of a new session that forked off a known one
 };
 
 struct Finish {
@@ -48,6 +51,7 @@ struct Finish {
   Tokens context_tokens = 0;  // prompt + output
   Tokens held_tokens = 0;     // unique KV kept for the session, whole blocks; 0: nothing was kept
   bool aborted = false;       // client gone or failed: the session is not waited for
+  TurnEnd end{};              // calls recognised in the output
 };
 
 struct StepView {
@@ -80,6 +84,8 @@ struct Decision {
   Reason reason = Reason::kPreserved;
   Tokens context_tokens = 0;
   Seconds expected_call = 0;  // seconds still to come
+  ToolId tool = kNoTool;      // that the session waits for
+  Seconds waited = 0;         // since the pause began
   double p_return = 1.0;
   double pressure = 0.0;
   Waste waste;

@@ -3,145 +3,363 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
 
 namespace lamps {
 namespace {
 
-constexpr double kForgetting = 0.998;   // about 500 observations
-constexpr double kShrinkage = 5.0;      // observations the fallback counts for
-constexpr double kPriorReturn = 0.5;    // before anything was seen
-constexpr double kPriorWeight = 2.0;    // ... and how many observations that is worth
-constexpr Seconds kPriorCall = 1.0;     // a tool call before any was seen
-constexpr double kPriorOutput = 128.0;  // tokens of a turn before any was seen
+constexpr std::size_t kGapBuckets = Predictor::kGapBuckets;
+constexpr std::size_t kPlaces = Predictor::kPlaces;
+constexpr std::size_t kCaps = Predictor::kCaps;
+constexpr std::size_t kPrompts = Predictor::kPrompts;
+
+constexpr double kForgetting = 0.9995;  // about 2000 observations; drift is noticed earlier
 constexpr double kMostFurtherTurns = 20.0;
 constexpr Seconds kShortestCall = 1e-4;
 constexpr Seconds kLongestCall = 1e5;
 constexpr double kMostOutput = 1e6;
+constexpr std::size_t kMostOutTurns = 2048;
+
+// Calls of coding agents, measured on public traces: two thirds answer at once, a fifth within
+// seconds, the rest are waits; people answer within minutes (docs/design.md, predictions).
+constexpr LogNormal kToolCall[] = {{0.66, -1.72, 1.30}, {0.21, 1.28, 1.30}, {0.13, 4.55, 0.99}};
+constexpr LogNormal kMessageCall[] = {
+    {0.10, -0.69, 0.60}, {0.06, 0.28, 0.60}, {0.28, 4.97, 0.86}, {0.56, 6.26, 1.82}};
+constexpr LogNormal kAnyCall[] = {
+    {0.63, -1.72, 1.30}, {0.20, 1.28, 1.30}, {0.14, 4.55, 0.99}, {0.03, 6.26, 1.82}};
+constexpr LogNormal kAnyOutput[] = {{1.0, 4.352, 1.0}};  // mean 128 tokens
+
+// Observations that a prior counts for: one at first, then ever less. Its rare long waits would
+// otherwise rule the mean of calls that all return at once, until hundreds of them were seen.
+constexpr double kPriorFades = 10.0;
+double prior_weight(double seen) { return 1.0 / (1.0 + seen / kPriorFades); }
+
+// P(return) before anything was seen, and how many observations that counts for. Of a call that a
+// program answers it is nearly certain; where nothing was recognised, nothing is known.
+constexpr double kPriorReturn[kCallKinds] = {0.5, 0.97, 0.8};
+constexpr double kPriorReturnWeight[kCallKinds] = {2.0, 10.0, 5.0};
+// Further down, a fallback counts for as many observations as hold about five of what is rare: a
+// share p of them. What was never seen in a sample smaller than that may still happen.
+double rare_shrinkage(double p) { return std::clamp(5.0 / std::max(p, 1e-3), 10.0, 500.0); }
+double return_shrinkage(double p) { return rare_shrinkage(std::min(p, 1.0 - p)); }
 
 LogHistogram duration_histogram() { return {kShortestCall, kLongestCall, kForgetting}; }
 LogHistogram output_histogram() { return {1.0, kMostOutput, kForgetting}; }
 
-// Mean of a special and a general estimate, weighted by how much the special one has seen.
-double blend(double special, double special_weight, double general) {
-  return (special * special_weight + general * kShrinkage) / (special_weight + kShrinkage);
+LogHistogram filled(LogHistogram histogram, std::span<const LogNormal> components) {
+  fill(histogram, components);
+  return histogram;
 }
 
-}  // namespace
-
-Predictor::CallClass::CallClass() : duration(duration_histogram()) {}
-
-Predictor::Predictor()
-    : by_gap_(kGapBuckets),
-      output_by_gap_(kGapBuckets, output_histogram()),
-      return_by_turn_(kTurnBuckets),
-      any_output_(output_histogram()) {}
-
-ToolId Predictor::tool_id(std::string_view name) {
-  const auto found = tools_.find(std::string(name));
-  if (found != tools_.end()) return found->second;
-  if (by_tool_.size() >= kMaxTools) return static_cast<ToolId>(kMaxTools - 1);
-  const auto id = static_cast<ToolId>(by_tool_.size());
-  by_tool_.emplace_back();
-  tools_.emplace(name, id);
-  return id;
-}
-
-std::size_t Predictor::gap_bucket(Seconds last_call) {
+std::size_t gap_bucket(Seconds last_call) {
   if (last_call < 0.0) return 0;
   const double decade = std::log10(std::max(last_call, kShortestCall)) - std::log10(kShortestCall);
   return 1 + std::min<std::size_t>(static_cast<std::size_t>(decade), kGapBuckets - 2);
 }
 
-std::size_t Predictor::turn_bucket(int turn) {
-  return std::min<std::size_t>(static_cast<std::size_t>(std::max(turn, 0)), kTurnBuckets - 1);
+std::size_t place_of(int turn) {
+  if (turn <= 1) return static_cast<std::size_t>(std::max(turn, 0));
+  return turn < 4 ? 2 : turn < 8 ? 3 : 4;
 }
 
-const Predictor::CallClass& Predictor::call_class(const TurnFacts& facts) const {
-  if (facts.tool >= 0 && static_cast<std::size_t>(facts.tool) < by_tool_.size()) {
-    return by_tool_[static_cast<std::size_t>(facts.tool)];
+// Coarse on purpose: a cap is a habit of the client, not a prediction.
+std::size_t cap_step(Tokens cap) {
+  if (cap <= 0 || cap > 4096) return 0;
+  return cap <= 16 ? 1 : cap <= 256 ? 2 : 3;
+}
+
+bool has_class(const TurnFacts& facts) {
+  return facts.prompt >= 0 && facts.prompt < PromptClasses::kMostClasses;
+}
+
+CallKind kind_of(const TurnFacts& facts) { return facts.tool >= 0 ? CallKind::kTool : facts.kind; }
+
+// Keys of the call tables.
+std::size_t by_kind(CallKind kind) { return static_cast<std::size_t>(kind); }
+std::size_t by_gap(CallKind kind, Seconds last_call) {
+  return by_kind(kind) * kGapBuckets + gap_bucket(last_call);
+}
+std::size_t by_prompt(CallKind kind, ClassId prompt) {
+  return by_kind(kind) * kPrompts + static_cast<std::size_t>(prompt);
+}
+
+}  // namespace
+
+const char* to_string(CallKind kind) {
+  switch (kind) {
+    case CallKind::kUnknown:
+      return "unknown";
+    case CallKind::kTool:
+      return "tool";
+    case CallKind::kMessage:
+      return "message";
   }
-  return by_gap_[gap_bucket(facts.last_call)];
+  return "?";
 }
 
-Predictor::CallClass& Predictor::call_class(const TurnFacts& facts) {
-  return const_cast<CallClass&>(std::as_const(*this).call_class(facts));
+Predictor::Predictor()
+    : call_priors_{filled(duration_histogram(), kAnyCall), filled(duration_histogram(), kToolCall),
+                   filled(duration_histogram(), kMessageCall)},
+      output_prior_(filled(output_histogram(), kAnyOutput)),
+      prompt_calls_tools_(kPrompts, false) {
+  const LogHistogram calls = duration_histogram();
+  const LogHistogram outputs = output_histogram();
+  const auto table = [this](const LogHistogram& empty, std::size_t keys, std::size_t most) {
+    tables_.emplace_back(empty, keys, std::min(keys, most));
+  };
+  table(calls, kMaxTools, kMaxTools);                                // kByTool
+  table(calls, kCallKinds * kPrompts, kCallKinds * kPrompts);        // kByPrompt
+  table(calls, kCallKinds * kGapBuckets, kCallKinds * kGapBuckets);  // kByGap
+  table(calls, kCallKinds, kCallKinds);                              // kByKind
+  table(outputs, kPrompts * kPlaces * kCaps, kMostOutTurns);         // kOutTurn
+  table(outputs, kPrompts, kPrompts);                                // kOutPrompt
+  table(outputs, kGapBuckets * kCaps, kGapBuckets * kCaps);          // kOutGap
+  table(outputs, 1, 1);                                              // kOutAny
+}
+
+// --- names ---
+
+ToolId Predictor::tool_id(std::string_view name) {
+  const auto found = tools_.find(std::string(name));
+  if (found != tools_.end()) return found->second;
+  if (tool_names_.size() >= kMaxTools) return static_cast<ToolId>(kMaxTools - 1);
+  const auto id = static_cast<ToolId>(tool_names_.size());
+  tool_names_.emplace_back(name);
+  tool_parts_.emplace_back();
+  tools_.emplace(name, id);
+  return id;
+}
+
+ToolId Predictor::tool_id(std::span<const std::string_view> names) {
+  if (names.empty()) return kNoTool;
+  if (names.size() == 1) return tool_id(names.front());
+  std::vector<std::string_view> sorted(names.begin(), names.end());
+  std::sort(sorted.begin(), sorted.end());
+  sorted.erase(std::unique(sorted.begin(), sorted.end()), sorted.end());
+  std::vector<ToolId> parts;
+  std::string joined;
+  for (const std::string_view name : sorted) {
+    parts.push_back(tool_id(name));
+    joined += joined.empty() ? "" : " + ";
+    joined += name;
+  }
+  if (sorted.size() == 1) joined += " x" + std::to_string(names.size());
+  const ToolId id = tool_id(joined);
+  tool_parts_[static_cast<std::size_t>(id)] = std::move(parts);
+  return id;
+}
+
+std::string_view Predictor::tool_name(ToolId tool) const {
+  const auto index = static_cast<std::size_t>(tool);
+  return tool >= 0 && index < tool_names_.size() ? std::string_view(tool_names_[index]) : "";
+}
+
+TurnFacts Predictor::at_end(TurnFacts facts, const TurnEnd& end) {
+  const auto prompt = static_cast<std::size_t>(facts.prompt);
+  const bool known = has_class(facts);
+  if (!end.tools.empty()) {
+    if (facts.tool < 0) facts.tool = tool_id(end.tools);
+    facts.calls_tools = true;
+    if (known) prompt_calls_tools_[prompt] = true;
+  }
+  // A turn without a call means something only where calls would have been recognised.
+  if (facts.tool >= 0) {
+    facts.kind = CallKind::kTool;
+  } else if (end.readable && (facts.calls_tools || (known && prompt_calls_tools_[prompt]))) {
+    facts.kind = CallKind::kMessage;
+  }
+  return facts;
+}
+
+// --- where facts belong ---
+
+Predictor::Keys Predictor::call_keys(const TurnFacts& facts) const {
+  Keys keys;
+  const CallKind kind = kind_of(facts);
+  const auto tool = static_cast<std::size_t>(facts.tool);
+  if (facts.tool >= 0 && tool < tool_names_.size()) {
+    keys.add(kByTool, tool);
+    // Calls in parallel last as long as the slowest of them.
+    const Level* slowest = nullptr;
+    std::size_t part = 0;
+    for (const ToolId id : tool_parts_[tool]) {
+      const Level* level = tables_[kByTool].find(static_cast<std::size_t>(id));
+      if (level == nullptr || level->seen().weight() <= 0.0) continue;
+      if (slowest != nullptr && level->seen().mean() <= slowest->seen().mean()) continue;
+      slowest = level;
+      part = static_cast<std::size_t>(id);
+    }
+    if (slowest != nullptr) keys.add(kByTool, part, false);
+  }
+  if (has_class(facts)) keys.add(kByPrompt, by_prompt(kind, facts.prompt));
+  keys.add(kByGap, by_gap(kind, facts.last_call));
+  keys.add(kByKind, by_kind(kind));
+  return keys;
+}
+
+Predictor::Keys Predictor::output_keys(const TurnFacts& facts) {
+  Keys keys;
+  const std::size_t cap = cap_step(facts.cap_tokens);
+  if (has_class(facts)) {
+    const auto prompt = static_cast<std::size_t>(facts.prompt);
+    keys.add(kOutTurn, (prompt * kPlaces + place_of(facts.turn)) * kCaps + cap);
+    keys.add(kOutPrompt, prompt);
+  }
+  keys.add(kOutGap, gap_bucket(facts.last_call) * kCaps + cap);
+  keys.add(kOutAny, 0);
+  return keys;
+}
+
+Mixture Predictor::mixture(const Keys& keys, std::size_t from, const LogHistogram& prior) const {
+  Mixture mixture;
+  for (std::size_t i = from; i < keys.size; ++i) {
+    const Level* level = tables_[keys.list[i].table].find(keys.list[i].key);
+    if (level == nullptr) continue;
+    const bool is_last = i + 1 == keys.size;
+    const double fallback = is_last ? prior_weight(level->seen().weight()) : Level::kShrinkage;
+    mixture.add(level->seen(), level->share(fallback));
+  }
+  mixture.close(prior);
+  return mixture;
+}
+
+const LogHistogram& Predictor::call_prior(const TurnFacts& facts) const {
+  return call_priors_[by_kind(kind_of(facts))];
+}
+
+Mixture Predictor::calls(const TurnFacts& facts) const {
+  return mixture(call_keys(facts), 0, call_prior(facts));
+}
+
+Mixture Predictor::outputs(const TurnFacts& facts) const {
+  return mixture(output_keys(facts), 0, output_prior_);
+}
+
+// --- learning ---
+
+void Predictor::learn(const Keys& keys, const LogHistogram& prior, double value) {
+  // Most special first: no level is judged against a fallback that has seen the value already.
+  for (std::size_t i = 0; i < keys.size; ++i) {
+    const auto [which, key, learns] = keys.list[i];
+    if (!learns) continue;
+    Level* level = tables_[which].at(key);
+    if (level == nullptr) continue;
+    const bool was_off = level->off();
+    level->observe(value, mixture(keys, i, prior), mixture(keys, i + 1, prior));
+    if (level->off() != was_off && switches_.size() < kMostSwitches) {
+      switches_.push_back({what(which), name_of(which, key), level->off()});
+    }
+  }
 }
 
 void Predictor::observe_output(const TurnFacts& facts, Tokens tokens) {
   const double value = static_cast<double>(std::max<Tokens>(tokens, 1));
-  output_by_gap_[gap_bucket(facts.last_call)].observe(value);
-  any_output_.observe(value);
+  const Mixture predicted = outputs(facts);
+  for (const auto& [which, key, learns] : output_keys(facts).all()) {
+    if (which != kOutPrompt && which != kOutAny) continue;
+    if (Level* level = tables_[which].at(key)) level->calibration.score(predicted, value);
+  }
+  learn(output_keys(facts), output_prior_, value);
+}
+
+void Predictor::observe_return(const TurnFacts& facts, bool came_back) {
+  const double p = prior_p_return(facts);
+  ReturnScore& score = return_scores_[std::min<std::size_t>(static_cast<std::size_t>(p * 10.0), 9)];
+  ++(came_back ? score.returned : score.ended);
+  const auto count = [&](const TurnFacts& seen) {
+    const CallKind kind = kind_of(seen);
+    const auto turn =
+        std::min<std::size_t>(static_cast<std::size_t>(std::max(seen.turn, 0)), kTurnBuckets - 1);
+    return_by_turn_[by_kind(kind)][turn].observe(came_back, 1.0);
+    for (const auto& [which, key, learns] : call_keys(seen).all()) {
+      if (which == kByGap || !learns) continue;
+      if (Level* level = tables_[which].at(key)) level->returns.observe(came_back, kForgetting);
+    }
+  };
+  count(facts);
+  if (kind_of(facts) == CallKind::kUnknown) return;
+  TurnFacts unknown = facts;  // before a turn has run nobody knows what will follow it
+  unknown.tool = kNoTool;
+  unknown.kind = CallKind::kUnknown;
+  count(unknown);
 }
 
 void Predictor::observe_call(const TurnFacts& facts, Seconds duration) {
   ++calls_seen_;
-  for (CallClass* seen : {&call_class(facts), &any_call_}) {
-    seen->duration.observe(duration);
-    seen->count.returned = seen->count.returned * kForgetting + 1.0;
-    seen->count.ended *= kForgetting;
+  const Mixture predicted = calls(facts);
+  for (const auto& [which, key, learns] : call_keys(facts).all()) {
+    if ((which != kByTool && which != kByKind) || !learns) continue;
+    if (Level* level = tables_[which].at(key)) level->calibration.score(predicted, duration);
   }
-  return_by_turn_[turn_bucket(facts.turn)].returned += 1.0;
+  observe_return(facts, true);
+  learn(call_keys(facts), call_prior(facts), duration);
+  if (kind_of(facts) == CallKind::kUnknown) return;
+  TurnFacts unknown = facts;
+  unknown.tool = kNoTool;
+  unknown.kind = CallKind::kUnknown;
+  learn(call_keys(unknown), call_prior(unknown), duration);
 }
 
-void Predictor::observe_no_return(const TurnFacts& facts) {
-  for (CallClass* seen : {&call_class(facts), &any_call_}) {
-    seen->count.ended = seen->count.ended * kForgetting + 1.0;
-    seen->count.returned *= kForgetting;
-  }
-  return_by_turn_[turn_bucket(facts.turn)].ended += 1.0;
-}
+void Predictor::observe_no_return(const TurnFacts& facts) { observe_return(facts, false); }
+
+// --- questions ---
 
 double Predictor::remaining_output(const TurnFacts& facts, double produced) const {
-  const double general = any_output_.weight() > 0 ? any_output_.expected_remaining(produced)
-                                                  : std::max(kPriorOutput - produced, produced);
-  const LogHistogram& special = output_by_gap_[gap_bucket(facts.last_call)];
-  const double seen = special.weight() * special.survival(produced);
-  const double expected =
-      special.weight() > 0 ? blend(special.expected_remaining(produced), seen, general) : general;
-  return std::max(expected, 1.0);
+  return std::max(outputs(facts).expected_remaining(produced), 1.0);
 }
 
 Seconds Predictor::remaining_call(const TurnFacts& facts, Seconds elapsed) const {
-  const Seconds general = any_call_.duration.weight() > 0
-                              ? any_call_.duration.expected_remaining(elapsed)
-                              : std::max(kPriorCall - elapsed, elapsed);
-  const LogHistogram& special = call_class(facts).duration;
-  const double seen = special.weight() * special.survival(elapsed);
-  const Seconds expected =
-      special.weight() > 0 ? blend(special.expected_remaining(elapsed), seen, general) : general;
-  return std::max(expected, kShortestCall);
+  return calls(facts).expected_remaining(elapsed);
+}
+
+Seconds Predictor::call_quantile(const TurnFacts& facts, Seconds elapsed, double p) const {
+  return calls(facts).remaining_quantile(elapsed, p);
+}
+
+double Predictor::still_out(const TurnFacts& facts, Seconds elapsed, Seconds later) const {
+  return calls(facts).still_out(elapsed, later);
 }
 
 double Predictor::prior_p_return(const TurnFacts& facts) const {
-  const auto rate = [](const ReturnCount& count, double fallback, double weight) {
-    return (count.returned + fallback * weight) / (count.returned + count.ended + weight);
-  };
-  const double general = rate(any_call_.count, kPriorReturn, kPriorWeight);
-  return rate(return_by_turn_[turn_bucket(facts.turn)], general, kShrinkage);
+  const CallKind kind = kind_of(facts);
+  const std::size_t index = by_kind(kind);
+  double p = kPriorReturn[index];
+  if (const Level* all = tables_[kByKind].find(index)) {
+    p = all->returns.rate(p, kPriorReturnWeight[index]);
+  }
+  const auto turn =
+      std::min<std::size_t>(static_cast<std::size_t>(std::max(facts.turn, 0)), kTurnBuckets - 1);
+  p = return_by_turn_[index][turn].rate(p, return_shrinkage(p));
+  if (has_class(facts)) {
+    const Level* level = tables_[kByPrompt].find(by_prompt(kind, facts.prompt));
+    if (level != nullptr) p = level->returns.rate(p, return_shrinkage(p));
+  }
+  if (facts.tool >= 0) {
+    const Level* level = tables_[kByTool].find(static_cast<std::size_t>(facts.tool));
+    if (level != nullptr) p = level->returns.rate(p, return_shrinkage(p));
+  }
+  return p;
+}
+
+// P(a call lasts longer, given that the session returns). Less of it is believed of the special
+// levels than a mixture does: of calls so long each of them has seen few.
+double Predictor::still_out_of_all(const TurnFacts& facts, Seconds elapsed) const {
+  const Keys keys = call_keys(facts);
+  const LogHistogram::Place place = call_prior(facts).locate(elapsed);
+  double longer = call_prior(facts).beyond(place).weight / call_prior(facts).weight();
+  for (std::size_t i = keys.size; i-- > 0;) {
+    const Level* level = tables_[keys.list[i].table].find(keys.list[i].key);
+    if (level == nullptr || level->off()) continue;
+    const double seen = level->seen().weight();
+    const double fallback = i + 1 == keys.size ? prior_weight(seen) : rare_shrinkage(longer);
+    longer = (level->seen().beyond(place).weight + fallback * longer) / (seen + fallback);
+  }
+  return longer;
 }
 
 double Predictor::p_return(const TurnFacts& facts, Seconds elapsed) const {
   const double prior = prior_p_return(facts);
-  const LogHistogram& special = call_class(facts).duration;
-  const double survival =
-      blend(special.survival(elapsed), special.weight(), any_call_.duration.survival(elapsed));
-  const double alive = prior * survival;
+  const double alive = prior * still_out_of_all(facts, elapsed);
   return alive / (alive + (1.0 - prior));  // Bayes: silence speaks for "will not return"
-}
-
-double Predictor::still_out(const TurnFacts& facts, Seconds elapsed, Seconds later) const {
-  const auto conditional = [&](const LogHistogram& duration) {
-    const double now = duration.survival(elapsed);
-    // Beyond everything seen: a Pareto tail of exponent 1, like LogHistogram::expected_remaining.
-    if (now <= 1e-9) return elapsed / (elapsed + later);
-    return duration.survival(elapsed + later) / now;
-  };
-  const LogHistogram& special = call_class(facts).duration;
-  const double general = any_call_.duration.weight() > 0 ? conditional(any_call_.duration)
-                                                         : kPriorCall / (kPriorCall + later);
-  if (special.weight() <= 0) return general;
-  return blend(conditional(special), special.weight() * special.survival(elapsed), general);
 }
 
 double Predictor::further_turns(const TurnFacts& facts) const {
@@ -154,8 +372,9 @@ double Predictor::further_turns(const TurnFacts& facts) const {
 Seconds Predictor::patience() const {
   constexpr Seconds kFirst = 60.0;  // before anything was learned
   constexpr double kEnough = 20.0;  // returns that make a tail
-  if (any_call_.duration.weight() < kEnough) return kFirst;
-  return 4.0 * std::max(any_call_.duration.quantile(0.99), 1.0);
+  const Level* any = tables_[kByKind].find(by_kind(CallKind::kUnknown));
+  if (any == nullptr || any->seen().weight() < kEnough) return kFirst;
+  return 4.0 * std::max(any->seen().quantile(0.99), 1.0);
 }
 
 }  // namespace lamps

@@ -48,6 +48,20 @@ CoreDriver::CoreDriver(const EngineModel& engine, const Options& options, KvCach
   core_.record_decisions(counting_);
 }
 
+// Stands for PromptClasses::beginnings of tokens that are not simulated: a group's shared tokens
+// are alike, all others are not.
+std::vector<std::uint64_t> CoreDriver::beginnings(const TurnRequest& request) {
+  std::vector<std::uint64_t> out;
+  const Tokens end = std::min<Tokens>(request.prompt_tokens, PromptClasses::kLongest);
+  for (Tokens length = PromptClasses::kShortest; length <= end; length *= 2) {
+    const bool shared = request.group >= 0 && length <= request.shared_tokens;
+    const auto who = shared ? static_cast<std::uint64_t>(request.group)
+                            : static_cast<std::uint64_t>(request.number);
+    out.push_back((who << 32) + (static_cast<std::uint64_t>(length) << 1) + (shared ? 1 : 0));
+  }
+  return out;
+}
+
 SessionHandle CoreDriver::resolve(ClientId client) {
   const auto index = static_cast<std::size_t>(client);
   if (index >= of_client_.size()) of_client_.resize(index + 1, kNoHandle);
@@ -104,6 +118,8 @@ const std::string& CoreDriver::tool_name(std::int32_t tool) {
 }
 
 void CoreDriver::arrived(Seconds now, TurnId id, Turn& turn, const TurnRequest& request) {
+  const auto client = static_cast<std::size_t>(request.client);
+  const bool is_new = client >= of_client_.size() || of_client_[client] == kNoHandle;
   turn.session = resolve(request.client);
   Known& session = at(turn.session);
   session.group = request.group;
@@ -112,6 +128,7 @@ void CoreDriver::arrived(Seconds now, TurnId id, Turn& turn, const TurnRequest& 
   event.arrival.request = id;
   event.arrival.session = turn.session;
   event.arrival.prompt_tokens = request.prompt_tokens;
+  if (is_new) event.arrival.prompt_class = core_.predictor().prompt_class(beginnings(request));
   if (keeps_) {
     Blocks own = session.holds ? kv_.unique(session.kept) : 0;
     if (const Turn* landing = swap_ ? swap_->landing(turn.session) : nullptr) {

@@ -120,6 +120,7 @@ class CoreDriver {
     bool holds = false;
   };
   [[nodiscard]] Known& at(SessionHandle handle) { return known_[static_cast<std::size_t>(handle)]; }
+  [[nodiscard]] static std::vector<std::uint64_t> beginnings(const TurnRequest& request);
   SessionHandle resolve(ClientId client);
   void apply(const Event& event);
   void hold(SessionHandle session, const KeptBlocks& kept, Blocks own);

@@ -10,7 +10,10 @@ _EVENT = {"returned": "return", "keeping wastes least": "pause", "about to retur
 
 
 class DecisionLog:
-    """JSON lines: t (s), session, event (pause, release, prefetch, return), handling, why, figures."""
+    """JSON lines: t (s), session, event (pause, release, prefetch, return), handling, why, figures.
+
+    The last line has the event ``predictions``: what was predicted against what happened.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self._file: IO[str] | None = None
@@ -42,6 +45,17 @@ class DecisionLog:
             wrote = True
         if wrote:
             self._file.flush()
+
+    def write_scores(
+        self, now: float, scores: list[dict[str, Any]], returns: list[tuple[int, int]]
+    ) -> None:
+        """Appends how good the predictions were, as the core reports it."""
+        if self._file is None:
+            return
+        scored = [{key: _short(value) for key, value in score.items()} for score in scores]
+        line = {"t": now, "event": "predictions", "scores": scored, "returns": returns}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
 
     def close(self) -> None:
         if self._file is not None:

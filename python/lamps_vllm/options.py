@@ -54,6 +54,11 @@ class LampsOptions(BaseModel):
     decision_log: str | None = None
     """Path of a JSONL file that gets one line per decision; None: no log."""
 
+    predictions: str | None = None
+    """Path of a file that keeps what was learned for the next start; None: nothing is kept."""
+    predictions_seconds: float = Field(300, ge=1, le=86_400)
+    """How often that file is written; it also is at shutdown."""
+
     @classmethod
     def from_additional_config(cls, additional_config: Any) -> "LampsOptions":
         """Reads the ``lamps`` entry of vLLM's ``--additional-config``.
@@ -81,6 +86,13 @@ class LampsOptions(BaseModel):
     @property
     def log_path(self) -> Path | None:
         return Path(self.decision_log) if self.decision_log else None
+
+    def predictions_path(self, data_parallel_rank: int = 0) -> Path | None:
+        """Each engine of a data-parallel server keeps a file of its own."""
+        if not self.predictions:
+            return None
+        suffix = f".{data_parallel_rank}" if data_parallel_rank else ""
+        return Path(f"{self.predictions}{suffix}")
 
 
 def _explain(error: ValidationError) -> str:

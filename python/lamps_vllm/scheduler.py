@@ -18,11 +18,13 @@ from vllm.v1.core.sched.request_queue import SchedulingPolicy, create_request_qu
 from vllm.v1.request import Request, RequestStatus
 
 import lamps_ext
+from lamps_vllm.calls import CallReader
 from lamps_vllm.compat import require_hooks
 from lamps_vllm.connector import LampsConnector
 from lamps_vllm.decisions import DecisionLog
 from lamps_vllm.hints import parse_hints
 from lamps_vllm.holds import HeldBlocks
+from lamps_vllm.memory import PredictionStore
 from lamps_vllm.options import LampsOptions, OptionError
 from lamps_vllm.queue import LampsQueue
 from lamps_vllm.session import SessionBook
@@ -72,12 +74,18 @@ class LampsScheduler(AsyncScheduler):
             self.policy = SchedulingPolicy.PRIORITY
             self.kv_holding_waiting = create_request_queue(self.policy)
         self._keeps = self._core.keeps() and manager.enable_caching
-        self._book = SessionBook()
+        self._book = SessionBook(self.hash_block_size)
+        self._reader = self._call_reader()
         self._turns = TurnTable()
         self._holds = HeldBlocks(manager.block_pool, self._tokens_per_block)
         self._swaps = SessionSwaps(tier, self._holds) if tier is not None and self._keeps else None
         self._log = DecisionLog(options.log_path)
         self._core.record_decisions(self._log.on)
+        rank = self.vllm_config.parallel_config.data_parallel_rank
+        self._store = PredictionStore(
+            self._core, options.predictions_path(rank), options.predictions_seconds
+        )
+        self._store.start()
         self._events: list[tuple[Any, ...]] = []
         self._in_flight: deque[tuple[float, int, int, int]] = deque()
         self._context_tokens = 0
@@ -127,6 +135,8 @@ class LampsScheduler(AsyncScheduler):
 
     def shutdown(self) -> None:
         self._holds.release_all()
+        self._store.close()
+        self._guarded(self._log_scores)
         self._log.close()
         super().shutdown()
 
@@ -137,7 +147,11 @@ class LampsScheduler(AsyncScheduler):
         hints, complaints = parse_hints(params.extra_args if params else None)
         for field, complaint in complaints:
             self._warn_once(f"hint {field}", complaint)
-        session = self._book.resolve(hints.session or request.session_id, request.block_hashes)
+        tokens = request.prompt_token_ids
+        session, is_new, parent = self._book.begin(
+            hints.session or request.session_id, request.block_hashes, tokens
+        )
+        prompt_class = self._core.prompt_class(tokens) if is_new and tokens else -1
         if self.policy == SchedulingPolicy.PRIORITY:
             request.priority = self._book.number_of(session)
         turn = self._turns.add(request, session, hints.final_turn)
@@ -148,7 +162,8 @@ class LampsScheduler(AsyncScheduler):
             on_host = self._swaps.found_tokens(request)
         self._events.append(
             (lamps_ext.ARRIVE, self.clock(), turn, session, request.num_prompt_tokens,
-             max(shared, 0), hints.for_core(), on_host)
+             max(shared, 0), hints.for_core(), on_host,
+             (prompt_class, self._free_cap(request), parent))
         )  # fmt: skip
 
     def _on_preemption(self, request: Request) -> None:
@@ -171,14 +186,45 @@ class LampsScheduler(AsyncScheduler):
                 self.deferred_frees.append((self.sched_step_seq, unfinished))
                 blocks = [block for block in blocks if block.block_hash is not None]
             held = self._holds.keep(session, blocks)
-        if well:
-            prompt_blocks = request.num_prompt_tokens // self.hash_block_size
-            self._book.remember(session, request.block_hashes, prompt_blocks)
+        self._book.end(session, request.block_hashes, aborted=not well)
         self._turns.drop(request)
         self._events.append(
             (lamps_ext.FINISHED, self.clock(), turn, request.num_output_tokens,
-             request.num_tokens, held, not well)
+             request.num_tokens, held, not well, self._calls_of(request) if well else None)
         )  # fmt: skip
+
+    def _call_reader(self) -> CallReader | None:
+        """vLLM loads the tokenizer beside the scheduler, for structured output; we only borrow it."""
+        tokenizer = getattr(self.structured_output_manager, "tokenizer", None)
+        try:
+            if tokenizer is not None:
+                return CallReader(tokenizer)
+        except Exception as error:  # a tokenizer of another kind
+            logger.warning("LAMPS does not read tool calls: %r", error)
+        return None
+
+    def _calls_of(self, request: Request) -> list[str] | None:
+        """The tools a finished turn calls; None: not known."""
+        if self._reader is None:
+            return None
+        try:
+            names = self._reader.names(request.output_token_ids)
+        except Exception as error:  # tokens a tokenizer cannot turn into text
+            self._reader = None
+            logger.warning("LAMPS reads no more tool calls: %r", error)
+            return None
+        # Cut off before a call, or forced into a schema: the arguments of a call whose name the client
+        # chose look like any other answer.
+        cut_off = request.status == RequestStatus.FINISHED_LENGTH_CAPPED
+        return names or (None if cut_off or request.use_structured_output else [])
+
+    def _free_cap(self, request: Request) -> int:
+        """max_tokens, where a client chose it; 0 where it is the default, or a length is forced."""
+        params = request.sampling_params
+        if params is None or params.ignore_eos or params.min_tokens:
+            return 0
+        cap = params.max_tokens or 0
+        return 0 if cap + request.num_prompt_tokens >= self.max_model_len else cap
 
     # --- a step ---
 
@@ -215,6 +261,9 @@ class LampsScheduler(AsyncScheduler):
             if self._swaps is not None:
                 self._swaps.forget(session)
             self._book.forget(session)
+        for what, name, off in self._core.take_switches():
+            verdict = "worse than its class: not used for now" if off else "the better one again"
+            logger.info("LAMPS predictions of %s %r: %s", what, name, verdict)
 
     def _end_step(self, output: SchedulerOutput) -> None:
         now = self.clock()
@@ -249,6 +298,9 @@ class LampsScheduler(AsyncScheduler):
         seconds = now - max(started, self._last_update)
         self._last_update = now
         self._events.append((lamps_ext.STEP, prefill, sequences, context, seconds))
+
+    def _log_scores(self) -> None:
+        self._log.write_scores(self.clock(), self._core.scores(), self._core.return_scores())
 
     def _reorder_running(self, run_order: list[int]) -> None:
         ordered = [self._turns.request(turn) for turn in run_order]

@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
 #include <random>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "lamps/predictor.h"
 
@@ -110,6 +116,51 @@ TEST(Predictor, SilenceSpeaksForASessionThatWillNotReturn) {
   EXPECT_LT(last, 0.1);
 }
 
+// Asked again and again during a pause, as decisions are: many classes that have seen little each.
+TEST(Predictor, ChancesOfAReturnComeTrueLateInAPauseToo) {
+  constexpr Seconds kGivenUp = 3600.0;
+  Predictor predictor;
+  std::mt19937 random(4);
+  std::uniform_real_distribution<double> chance(0.0, 1.0);
+  std::lognormal_distribution<double> wait(5.0, 1.8);  // as people answer
+  std::array<double, 10> predicted{}, returned{}, asked{};
+  for (int i = 0; i < 20'000; ++i) {
+    TurnFacts facts;
+    facts.kind = CallKind::kMessage;
+    facts.prompt = static_cast<ClassId>(random() % 100);
+    const double comes_back = 0.3 + 0.6 * static_cast<double>(facts.prompt) / 99.0;
+    facts.last_call = std::pow(10.0, 4.0 * chance(random) - 1.0);
+    const Seconds drawn = wait(random);
+    const bool returns = drawn < kGivenUp && chance(random) < comes_back;
+    for (const Seconds elapsed : {0.0, 60.0, 300.0, 900.0, 1800.0, 2700.0}) {
+      if (i < 500 || (returns && elapsed > drawn)) break;
+      const double p = predictor.p_return(facts, elapsed);
+      const auto decile = std::min<std::size_t>(static_cast<std::size_t>(10.0 * p), 9);
+      predicted[decile] += p;
+      returned[decile] += returns ? 1.0 : 0.0;
+      asked[decile] += 1.0;
+    }
+    if (returns) {
+      predictor.observe_call(facts, drawn);
+    } else {
+      predictor.observe_no_return(facts);
+    }
+  }
+  EXPECT_GT(asked[0], 1000.0) << "the lowest decile is what this is about";
+  for (std::size_t i = 0; i < 10; ++i) {
+    if (asked[i] < 300.0) continue;
+    EXPECT_NEAR(predicted[i] / asked[i], returned[i] / asked[i], 0.05) << "decile " << i;
+  }
+}
+
+TEST(Predictor, ThePriorsLongWaitsDoNotRuleTheMeanOfShortCalls) {
+  Predictor predictor;
+  EXPECT_GT(predictor.remaining_call(kFirstTurn, 0.0), 30.0);
+  for (int i = 0; i < 30; ++i) predictor.observe_call(kFirstTurn, 0.1 + 0.01 * i);
+  EXPECT_LT(predictor.remaining_call(kFirstTurn, 0.0), 2.0);
+  EXPECT_GT(predictor.still_out(kFirstTurn, 0.0, 10.0), 0.0) << "but they may still happen";
+}
+
 TEST(Predictor, StillOutFallsFromOneToZero) {
   Predictor predictor;
   std::mt19937 random(1);
@@ -146,6 +197,154 @@ TEST(Predictor, PatienceCoversNearlyAllCalls) {
   EXPECT_GT(before, 0.0);
   for (int i = 0; i < 1000; ++i) predictor.observe_call(kFirstTurn, i % 50 == 0 ? 30.0 : 1.0);
   EXPECT_GT(predictor.patience(), 30.0);
+}
+
+TurnFacts ended_with(Predictor& predictor, TurnFacts facts, std::vector<std::string_view> tools) {
+  return predictor.at_end(facts, {true, tools});
+}
+
+TEST(Predictor, NamesTheCallAfterATurn) {
+  Predictor predictor;
+  const TurnFacts called = ended_with(predictor, kFirstTurn, {"search"});
+  EXPECT_EQ(predictor.tool_name(called.tool), "search");
+  EXPECT_EQ(called.kind, CallKind::kTool);
+  EXPECT_TRUE(called.calls_tools);
+  TurnFacts hinted;
+  hinted.tool = predictor.tool_id("by the client");
+  EXPECT_EQ(ended_with(predictor, hinted, {"search"}).tool, hinted.tool);
+  EXPECT_EQ(predictor.tool_name(kNoTool), "");
+}
+
+TEST(Predictor, ATurnWithoutACallIsAMessageOnlyWhereCallsAreRecognised) {
+  Predictor predictor;
+  TurnFacts chat;
+  chat.prompt = 3;
+  EXPECT_EQ(ended_with(predictor, chat, {}).kind, CallKind::kUnknown);
+  TurnFacts agent;
+  agent.calls_tools = true;  // earlier in the session
+  EXPECT_EQ(ended_with(predictor, agent, {}).kind, CallKind::kMessage);
+  EXPECT_EQ(predictor.at_end(agent, {}).kind, CallKind::kUnknown) << "nobody looked";
+  (void)ended_with(predictor, chat, {"search"});  // another session that begins alike calls
+  EXPECT_EQ(ended_with(predictor, chat, {}).kind, CallKind::kMessage);
+}
+
+TEST(Predictor, ToolsAndPeopleTakeTheirTime) {
+  Predictor predictor;
+  TurnFacts tool, message;
+  tool.kind = CallKind::kTool;
+  message.kind = CallKind::kMessage;
+  EXPECT_LT(predictor.call_quantile(tool, 0.0, 0.5), 2.0);
+  EXPECT_GT(predictor.call_quantile(message, 0.0, 0.5), 60.0);
+  EXPECT_GT(predictor.p_return(tool, 0.0), 0.9);
+  for (int i = 0; i < 300; ++i) {
+    predictor.observe_call(tool, 0.2);
+    predictor.observe_call(message, 200.0);
+    predictor.observe_no_return(message);
+  }
+  EXPECT_NEAR(predictor.p_return(message, 0.0), 0.5, 0.05);
+  EXPECT_GT(predictor.p_return(tool, 0.0), 0.98);
+  // Before the turn has run nobody knows which it will be.
+  EXPECT_NEAR(predictor.still_out(kFirstTurn, 0.0, 10.0), 0.5, 0.05);
+}
+
+TEST(Predictor, AnUnseenToolStartsFromThePriorOfTools) {
+  Predictor predictor;
+  TurnFacts unseen;
+  unseen.tool = predictor.tool_id("never seen");
+  EXPECT_NEAR(predictor.call_quantile(unseen, 0.0, 0.5), 0.6, 0.4);
+  EXPECT_GT(predictor.call_quantile(unseen, 0.0, 0.95), 60.0);
+  // Given that it has lasted 10 s it is one of the waits.
+  EXPECT_GT(predictor.remaining_call(unseen, 10.0), 40.0);
+}
+
+TEST(Predictor, CallsInParallelLastAsLongAsTheSlowest) {
+  Predictor predictor;
+  TurnFacts quick, slow;
+  quick.tool = predictor.tool_id("read");
+  slow.tool = predictor.tool_id("build");
+  for (int i = 0; i < 200; ++i) {
+    predictor.observe_call(quick, 0.1);
+    predictor.observe_call(slow, 60.0);
+  }
+  const TurnFacts both = ended_with(predictor, kFirstTurn, {"build", "read"});
+  EXPECT_EQ(both.tool, ended_with(predictor, kFirstTurn, {"read", "build", "read"}).tool);
+  EXPECT_EQ(predictor.tool_name(both.tool), "build + read");
+  EXPECT_NEAR(predictor.remaining_call(both, 0.0), 60.0, 5.0);
+  EXPECT_NE(ended_with(predictor, kFirstTurn, {"read", "read"}).tool, quick.tool);
+  // Once seen it is judged by itself, and its parts have learned nothing from it.
+  for (int i = 0; i < 200; ++i) predictor.observe_call(both, 90.0);
+  EXPECT_NEAR(predictor.remaining_call(both, 0.0), 90.0, 5.0);
+  EXPECT_NEAR(predictor.remaining_call(slow, 0.0), 60.0, 5.0);
+}
+
+TEST(Predictor, TellsOutputsByHowPromptsBeginAndByTheClientsCap) {
+  Predictor predictor;
+  TurnFacts reviews, titles;
+  reviews.prompt = 0;
+  titles.prompt = 1;
+  TurnFacts labels = reviews;
+  labels.cap_tokens = 8;
+  for (int i = 0; i < 300; ++i) {
+    predictor.observe_output(reviews, 800);
+    predictor.observe_output(titles, 10);
+    predictor.observe_output(labels, 3);
+  }
+  EXPECT_NEAR(predictor.remaining_output(reviews, 0.0), 800.0, 40.0);
+  EXPECT_NEAR(predictor.remaining_output(titles, 0.0), 10.0, 10.0);
+  EXPECT_NEAR(predictor.remaining_output(labels, 0.0), 3.0, 12.0);
+}
+
+TEST(Predictor, ACapIsNoOracle) {
+  // Of two clients that happen to cap at 300 and at 4000 tokens nothing else is known.
+  Predictor predictor;
+  TurnFacts a, b;
+  a.cap_tokens = 300;
+  b.cap_tokens = 4000;
+  for (int i = 0; i < 300; ++i) {
+    predictor.observe_output(a, 300);
+    predictor.observe_output(b, 4000);
+  }
+  EXPECT_DOUBLE_EQ(predictor.remaining_output(a, 0.0), predictor.remaining_output(b, 0.0));
+}
+
+TEST(Predictor, ScoresItself) {
+  Predictor predictor;
+  TurnFacts facts;
+  facts.tool = predictor.tool_id("search");
+  std::mt19937 random(2);
+  std::lognormal_distribution<double> draw(0.0, 1.0);
+  for (int i = 0; i < 2000; ++i) {
+    predictor.observe_call(facts, draw(random));
+    predictor.observe_output(facts, 100);
+  }
+  bool found = false;
+  for (const Predictor::Score& score : predictor.scores()) {
+    if (score.what != "tool") continue;
+    found = true;
+    EXPECT_EQ(score.name, "search");
+    EXPECT_EQ(score.calibration.scored, 2000);
+    EXPECT_NEAR(static_cast<double>(score.calibration.below_50) / 2000.0, 0.5, 0.04);
+    EXPECT_NEAR(static_cast<double>(score.calibration.below_90) / 2000.0, 0.9, 0.03);
+    EXPECT_NEAR(static_cast<double>(score.calibration.below_99) / 2000.0, 0.99, 0.01);
+    EXPECT_NEAR(score.calibration.log_error / 2000.0, 0.8, 0.08);  // E|N(0, 1)|
+  }
+  EXPECT_TRUE(found);
+  std::int64_t returned = 0;
+  for (const auto& score : predictor.return_scores()) returned += score.returned;
+  EXPECT_EQ(returned, 2000);
+}
+
+TEST(Predictor, MemoryIsBounded) {
+  Predictor predictor;
+  TurnFacts facts;
+  for (std::size_t i = 0; i < Predictor::kMaxTools + 100; ++i) {
+    facts.tool = predictor.tool_id("tool " + std::to_string(i));
+    facts.prompt = static_cast<ClassId>(i % (2 * PromptClasses::kMostClasses));
+    facts.turn = static_cast<int>(i % 40);
+    predictor.observe_call(facts, 1.0);
+    predictor.observe_output(facts, 10);
+  }
+  EXPECT_EQ(predictor.scores().size(), Predictor::kMaxTools + 1 + PromptClasses::kMostClasses + 1);
 }
 
 }  // namespace

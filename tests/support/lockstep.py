@@ -7,6 +7,7 @@ scheduler does is real, so a policy can be tried over minutes of load in a secon
 
 import heapq
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from vllm.v1.structured_output import StructuredOutputManager
 from lamps_vllm.pace import PaceProfile
 from lamps_vllm.replay.records import Identity, ReplayResult, SessionRecord, TurnRecord
 from lamps_vllm.replay.tiny_model import VOCAB_SIZE, write_tiny_model
-from lamps_vllm.replay.workload import Session, Workload
+from lamps_vllm.replay.workload import Segment, Session, Workload
 
 _HASH = get_hash_fn_by_name("sha256")
 init_none_hash(_HASH)
@@ -180,11 +181,17 @@ class Lockstep:
         self.scheduler.finish_requests(request_id, RequestStatus.FINISHED_ABORTED)
 
 
+Hinting = Callable[[Segment], dict[str, Any] | None]
+"""What a client says about a turn it sends."""
+
+
 class _Client:
     """One session of the workload: what it sends next and what came back."""
 
-    def __init__(self, number: int, session: Session, seed: int, identity: Identity) -> None:
-        self.number, self.session, self.identity = number, session, identity
+    def __init__(
+        self, number: int, session: Session, seed: int, identity: Identity, hints: Hinting
+    ) -> None:
+        self.number, self.session, self.identity, self.hints = number, session, identity, hints
         self.rng = np.random.default_rng((seed, number))
         self.context: list[int] = []
         self.record = SessionRecord(
@@ -206,17 +213,18 @@ class _Client:
             block_size=block_size,
             session_id=self.session.id if self.identity is Identity.SESSION_ID else None,
             priority=self.number if self.identity is Identity.PRIORITY else 0,
+            hints=self.hints(segment),
         )  # fmt: skip
 
 
 def replay(
     workload: Workload, scheduler: Scheduler, *, identity: Identity = Identity.SESSION_ID, seed: int = 0,
-    pace: PaceProfile | None = None,
+    pace: PaceProfile | None = None, hints: Hinting = lambda segment: None,
 ) -> ReplayResult:  # fmt: skip
     """Serves the workload to the end in virtual time. Deterministic."""
     engine = Lockstep(scheduler, pace or PaceProfile())
     block_size = scheduler.block_size
-    clients = [_Client(i, s, seed, identity) for i, s in enumerate(workload.sessions)]
+    clients = [_Client(i, s, seed, identity, hints) for i, s in enumerate(workload.sessions)]
     due = [(client.session.arrival, client.number) for client in clients]
     heapq.heapify(due)
     live: dict[str, tuple[_Client, Request]] = {}

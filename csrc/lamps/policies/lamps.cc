@@ -105,9 +105,10 @@ Verdict LampsRules::decide(Seconds now, SessionHandle handle) const {
   const Session& session = scene_.ledger.session(handle);
   const Seconds elapsed = std::max(now - session.paused_at, 0.0);
   const PauseContext pause = scene_.pause_context(now, session);
+  const Mixture calls = scene_.predictor.calls(session.call_facts);
   const auto still_out = [&](Seconds later) {
     if (session.call_hint > elapsed) return elapsed + later < session.call_hint ? 1.0 : 0.0;
-    return scene_.predictor.still_out(session.call_facts, elapsed, later);
+    return calls.still_out(elapsed, later);
   };
   const double holding = static_cast<double>(pause.context_tokens) * pause.pressure;
   const Hold hold = best_hold(holding, loss_of(pause, scene_.cost), pause.p_return, still_out,

@@ -12,10 +12,11 @@
 // twice the 90th percentile of what returning turns without KV had waited lately is overdue: where
 // all of those wait for minutes, a fixed number of seconds would make all of them overdue. An
 // overdue request yields only to overdue requests of sessions that arrived before its own: a finite
-// set that no later arrival can join. It is admitted as soon as running turns and kept pauses leave
-// room for it, because nothing younger is let in before it, and kept pauses give way to it. So its
-// wait is bounded by the bound itself, plus the turns that older sessions still have to serve, plus
-// one drain of what is running.
+// set that no later arrival can join, but a child of one of them, which counts as its parent's
+// work. It is admitted as soon as running turns and kept pauses leave room for it, because nothing
+// younger is let in before it, and kept pauses give way to it. So its wait is bounded by the bound
+// itself, plus the turns that older sessions still have to serve, plus one drain of what is
+// running.
 #pragma once
 
 #include "lamps/backlog.h"

@@ -22,6 +22,7 @@ CONNECTOR_FLAG = "--kv-transfer-config"
 
 class ServeError(ValueError):
     """An argument of `lamps serve` is bad, or contradicts another one."""
+MIDDLEWARE = ("--middleware", "lamps_vllm.agents.AgentSessions")
 
 
 def _flag(argument: str) -> str:
@@ -86,7 +87,7 @@ def serve_arguments(arguments: Sequence[str]) -> list[str]:
     chosen = any(_flag(argument) == SCHEDULER_FLAG for argument in arguments)
     if chosen or _config_file_names_scheduler(arguments):
         return ["serve", *arguments, *connector]
-    return ["serve", *arguments, *connector, SCHEDULER_FLAG, SCHEDULER]
+    return ["serve", *arguments, *connector, SCHEDULER_FLAG, SCHEDULER, *MIDDLEWARE]
 
 
 @contextmanager

@@ -22,14 +22,14 @@ def logging_arm(log: Path) -> Arm:
 
 
 def read_decisions(log: Path) -> list[dict[str, Any]]:
-    """One object per line of the log; no file, or a line cut short, is no error."""
+    """One object per decision of the log; no file, or a line cut short, is no error."""
     decisions = []
     for line in log.read_text(encoding="utf-8").splitlines() if log.is_file() else ():
         try:
             decisions.append(json.loads(line))
         except ValueError:
             continue  # The server was stopped while it wrote this one.
-    return decisions
+    return [decision for decision in decisions if decision.get("event") != "predictions"]
 
 
 def in_words(decision: dict[str, Any], begin: float) -> str:
@@ -53,6 +53,8 @@ def _pause_figures(decision: dict[str, Any]) -> str:
     waste = decision.get("waste") or {}
     figures = [f"{name} {value:.0f}" for name, value in waste.items() if value is not None]
     text = f"; wasted token-seconds: {', '.join(figures)}" if figures else ""
+    if tool := decision.get("tool"):
+        text += f"; calls {tool}"
     if (seconds := decision.get("expected_call_s")) is not None:
         text += f"; call expected to take {seconds:.2g} s"
     return text

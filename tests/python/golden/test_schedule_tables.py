@@ -68,7 +68,7 @@ def test_kept_kv_goes_before_anything_is_preempted():
         9        -        b0       A     3
         10-22    -        b0 c0    A     2
         23-37    -        b0 c0    A     1
-        38-54    -        c0 b0    A     0
+        38-54    -        b0 c0    A     0
         55-68    -        b0 c0    -     2
         69       -        b0       -     5
         70-101   -        b0       -     4

@@ -15,7 +15,12 @@ from typer.testing import CliRunner
 from lamps_vllm.cli import app as cli
 from lamps_vllm.cli import doctor
 from lamps_vllm.cli.app import app
-from lamps_vllm.cli.serve import SCHEDULER, _vllm_distribution_name, serve_arguments
+from lamps_vllm.cli.serve import (
+    MIDDLEWARE,
+    SCHEDULER,
+    _vllm_distribution_name,
+    serve_arguments,
+)
 from lamps_vllm.compat import HookStatus
 from lamps_vllm.replay.workload import load_workload
 
@@ -48,7 +53,7 @@ def test_help_is_quick_because_vllm_is_not_imported():
 
 def test_serve_adds_the_scheduler():
     assert serve_arguments(["m", "--port", "1"]) == [
-        "serve", "m", "--port", "1", "--scheduler-cls", SCHEDULER,
+        "serve", "m", "--port", "1", "--scheduler-cls", SCHEDULER, *MIDDLEWARE,
     ]  # fmt: skip
 
 
@@ -107,7 +112,7 @@ def test_serve_passes_everything_on(monkeypatch):
     seen = []
     monkeypatch.setattr(cli, "run_vllm", seen.append)
     invoke("serve", "--port", 9, "m", "-tp", 2, "--help=all", "--no-enable-prefix-caching")
-    assert seen[0][:-2] == [
+    assert seen[0][: -2 - len(MIDDLEWARE)] == [
         "serve", "--port", "9", "m", "-tp", "2", "--help=all", "--no-enable-prefix-caching",
     ]  # fmt: skip
 

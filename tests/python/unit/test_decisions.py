@@ -66,7 +66,9 @@ def test_the_scheduler_logs_pause_return_and_release(tmp_path):
     driver.follow("a1", first, 20, 5, session_id="agent-7", hints={"final_turn": True})
     driver.drain()
     driver.scheduler.shutdown()
-    found = [(line["session"], line["event"], line["why"]) for line in lines(path)]
+    *decisions, last = lines(path)
+    assert last["event"] == "predictions"
+    found = [(line["session"], line["event"], line["why"]) for line in decisions]
     assert found == [
         ("agent-7", "pause", "keeping wastes least"),
         ("agent-7", "return", "returned"),

@@ -35,8 +35,8 @@ def refusal(given) -> str:
 
 def test_the_ranges_here_cover_every_number():
     numbers = {name for name, value in LampsOptions() if isinstance(value, int | float)} - {
-        "preserve"
-    }
+        "preserve", "predictions_seconds",
+    }  # fmt: skip
     assert numbers == set(RANGES)
 
 
@@ -130,3 +130,12 @@ def test_options_do_not_change_after_the_start():
 def test_decision_log_path(given, expected):
     path = parse(decision_log=given).log_path
     assert (path if path is None else path.as_posix()) == expected
+
+
+def test_predictions_are_kept_where_the_operator_says():
+    assert parse().predictions_path() is None
+    options = parse(predictions="dir/p", predictions_seconds=60.0)
+    assert str(options.predictions_path()) == "dir/p"
+    assert str(options.predictions_path(3)) == "dir/p.3"
+    for seconds in (0.5, 86_401.0):
+        assert f"predictions_seconds = {seconds}" in refusal({"predictions_seconds": seconds})
