@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 from vllm.logger import init_logger
-from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.request_queue import SchedulingPolicy, create_request_queue
 from vllm.v1.request import Request, RequestStatus
@@ -25,6 +24,7 @@ from lamps_vllm.holds import HeldBlocks
 from lamps_vllm.options import LampsOptions, OptionError
 from lamps_vllm.queue import LampsQueue
 from lamps_vllm.session import SessionBook
+from lamps_vllm.streaming import PausedRequests
 from lamps_vllm.turns import TurnTable
 
 logger = init_logger("vllm.lamps")
@@ -32,7 +32,7 @@ logger = init_logger("vllm.lamps")
 _ENDED_WELL = (RequestStatus.FINISHED_STOPPED, RequestStatus.FINISHED_LENGTH_CAPPED)
 
 
-class LampsScheduler(AsyncScheduler):
+class LampsScheduler(PausedRequests):
     """vLLM's scheduler with LAMPS deciding order, admission, kept KV and victims.
 
     A fault inside LAMPS is logged once; from then on vLLM's own order applies and no request is lost.
@@ -127,7 +127,10 @@ class LampsScheduler(AsyncScheduler):
         hints, complaints = parse_hints(params.extra_args if params else None)
         for field, complaint in complaints:
             self._warn_once(f"hint {field}", complaint)
-        session = self._book.resolve(hints.session or request.session_id, request.block_hashes)
+        # A streaming request is a session of its own, unless the client names another.
+        own = request.request_id if request.resumable else None
+        name = hints.session or request.session_id or own
+        session = self._book.resolve(name, request.block_hashes)
         if self.policy == SchedulingPolicy.PRIORITY:
             request.priority = self._book.number_of(session)
         turn = self._turns.add(request, session, hints.final_turn)
@@ -142,14 +145,15 @@ class LampsScheduler(AsyncScheduler):
         if turn is not None:
             self._events.append((lamps_ext.PREEMPTED, self.clock(), turn))
 
-    def _on_finish(self, request: Request) -> None:
+    def _on_finish(self, request: Request, pauses: bool = False) -> None:
         turn = self._turns.of(request)
         if turn is None:
             return
         session, final = self._turns.session(turn), self._turns.is_final(turn)
         well = request.status in _ENDED_WELL
+        returns = well and not final and (pauses or not request.resumable)
         held = 0
-        if well and self._keeps and not final and self._request_blocks_can_be_freed(request):
+        if returns and self._keeps and self._request_blocks_can_be_freed(request):
             blocks = self.kv_cache_manager.pop_blocks_for_free(request)
             held = self._holds.keep(session, blocks)
         if well:
@@ -174,7 +178,7 @@ class LampsScheduler(AsyncScheduler):
             now,
             int(self.kv_cache_manager.block_pool.get_num_free_blocks() * self._tokens_per_block),
             self.max_num_scheduled_tokens,
-            self.max_num_active_reqs - len(self.running) - self.num_waiting_for_streaming_input,
+            self._free_slots(),
             running,
             context,
             events,
@@ -189,6 +193,7 @@ class LampsScheduler(AsyncScheduler):
             self._log.write(now, self._core.take_decisions(), self._book.name_of)
         for session in forget:
             self._holds.release(session)
+            self._forget_pauses(session)
             self._book.forget(session)
 
     def _end_step(self, output: SchedulerOutput) -> None:
