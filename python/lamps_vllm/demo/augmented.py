@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m lamps_vllm.demo.augmented`: a small model calls three real tools inside its requests.
 
-The model is too small to have learnt to call tools: the prompt shows it how, once per tool.
+The model is too small to have learnt to call tools: the prompt shows it how, twice per tool.
 """
 
 from __future__ import annotations
@@ -16,14 +16,20 @@ from lamps_vllm.demo.decisions import in_words, read_decisions
 from lamps_vllm.demo.model import NAME, prepare_model
 from lamps_vllm.demo.three_tools import three_tools
 
-MAX_TOKENS = 48
+MAX_TOKENS = 64
 CALL_TAKES = 1.5  # seconds, of the slow tool
+
+
+def _sql(city: str) -> str:
+    return f'{{"sql": "select people from cities where name = \'{city}\'"}}'
+
+
 _SHOWN = (
     ("What is 6 * 7?", "calculator", '{"expression": "6 * 7"}', "42", "6 * 7 is 42."),
     (
         "How many people live in Oslo?",
         "query",
-        '{"sql": "select people from cities where name = \'Oslo\'"}',
+        _sql("Oslo"),
         "[[717710]]",
         "717710 people live in Oslo.",
     ),
@@ -33,6 +39,21 @@ _SHOWN = (
         '{"city": "Lisbon"}',
         "21.5 degrees",
         "It is 21.5 degrees in Lisbon.",
+    ),
+    ("What is 25 * 31?", "calculator", '{"expression": "25 * 31"}', "775", "25 * 31 is 775."),
+    (
+        "How many people live in Quito?",
+        "query",
+        _sql("Quito"),
+        "[[2011388]]",
+        "2011388 people live in Quito.",
+    ),
+    (
+        "How warm is it in Nairobi?",
+        "weather",
+        '{"city": "Nairobi"}',
+        "19.0 degrees",
+        "It is 19.0 degrees in Nairobi.",
     ),
 )
 QUESTIONS = (
@@ -48,8 +69,8 @@ def _turn(role: str, text: str) -> str:
 
 
 def prompt_for(question: str) -> str:
-    """A question after one example for each tool, in the format of ``HermesFormat``."""
-    text = _turn("system", "You answer questions with the help of one tool call each.")
+    """A question after two examples for each tool, in the format of ``HermesFormat``."""
+    text = _turn("system", "Call calculator, query or weather, then answer.")
     for asked, name, arguments, result, answer in _SHOWN:
         call = f'<tool_call>{{"name": "{name}", "arguments": {arguments}}}</tool_call>'
         text += _turn("user", asked) + _turn("assistant", call)

@@ -160,7 +160,9 @@ def test_a_real_model_calls_three_real_tools(tmp_path):
     )
     with three_tools(tmp_path, 1.0) as found, BlockingAugmentedLLM(args, found) as llm:
         asked = [example.prompt_for(question) for question, _, _ in example.QUESTIONS]
-        outputs = llm.generate(asked, SamplingParams(temperature=0.0, max_tokens=48))
+        outputs = llm.generate(
+            asked, SamplingParams(temperature=0.0, max_tokens=example.MAX_TOKENS)
+        )
     for (_, name, result), output in zip(example.QUESTIONS, outputs, strict=True):
         assert [run.call.name for run in output.runs] == [name]
         assert result in output.runs[0].result
