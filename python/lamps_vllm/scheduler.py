@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 from vllm.logger import init_logger
-from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.request_queue import SchedulingPolicy, create_request_queue
 from vllm.v1.request import Request, RequestStatus
@@ -28,6 +27,7 @@ from lamps_vllm.memory import PredictionStore
 from lamps_vllm.options import LampsOptions, OptionError
 from lamps_vllm.queue import LampsQueue
 from lamps_vllm.session import SessionBook
+from lamps_vllm.streaming import PausedRequests
 from lamps_vllm.swap.sessions import SessionSwaps
 from lamps_vllm.turns import TurnTable
 
@@ -36,7 +36,7 @@ logger = init_logger("vllm.lamps")
 _ENDED_WELL = (RequestStatus.FINISHED_STOPPED, RequestStatus.FINISHED_LENGTH_CAPPED)
 
 
-class LampsScheduler(AsyncScheduler):
+class LampsScheduler(PausedRequests):
     """vLLM's scheduler with LAMPS deciding order, admission, kept KV and victims.
 
     A fault inside LAMPS is logged once; from then on vLLM's own order applies and no request is lost.
@@ -148,8 +148,10 @@ class LampsScheduler(AsyncScheduler):
         for field, complaint in complaints:
             self._warn_once(f"hint {field}", complaint)
         tokens = request.prompt_token_ids
+        # A streaming request is a session of its own, unless the client names another.
+        own = request.request_id if request.resumable else None
         session, is_new, parent = self._book.begin(
-            hints.session or request.session_id, request.block_hashes, tokens
+            hints.session or request.session_id or own, request.block_hashes, tokens
         )
         prompt_class = self._core.prompt_class(tokens) if is_new and tokens else -1
         if self.policy == SchedulingPolicy.PRIORITY:
@@ -171,14 +173,15 @@ class LampsScheduler(AsyncScheduler):
         if turn is not None:
             self._events.append((lamps_ext.PREEMPTED, self.clock(), turn))
 
-    def _on_finish(self, request: Request) -> None:
+    def _on_finish(self, request: Request, pauses: bool = False) -> None:
         turn = self._turns.of(request)
         if turn is None:
             return
         session, final = self._turns.session(turn), self._turns.is_final(turn)
         well = request.status in _ENDED_WELL
+        returns = well and not final and (pauses or not request.resumable)
         held = 0
-        if well and self._keeps and not final:
+        if returns and self._keeps:
             blocks = self.kv_cache_manager.pop_blocks_for_free(request)
             if not self._request_blocks_can_be_freed(request):
                 # A step in flight may still write behind the last full block.
@@ -241,7 +244,7 @@ class LampsScheduler(AsyncScheduler):
             now,
             int(self.kv_cache_manager.block_pool.get_num_free_blocks() * self._tokens_per_block),
             self.max_num_scheduled_tokens,
-            self.max_num_active_reqs - len(self.running) - self.num_waiting_for_streaming_input,
+            self._free_slots(),
             running,
             context,
             events,
@@ -260,6 +263,7 @@ class LampsScheduler(AsyncScheduler):
             self._holds.release(session)
             if self._swaps is not None:
                 self._swaps.forget(session)
+            self._forget_pauses(session)
             self._book.forget(session)
         for what, name, off in self._core.take_switches():
             verdict = "worse than its class: not used for now" if off else "the better one again"

@@ -25,6 +25,7 @@ from vllm.config import (
 from vllm.sampling_params import SamplingParams
 from vllm.utils.hashing import get_hash_fn_by_name
 from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
+from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.kv_cache_interface import (
     FullAttentionSpec,
@@ -116,6 +117,7 @@ def make_scheduler(scheduler_cls: type[Scheduler], config: VllmConfig) -> Schedu
 def make_request(
     request_id: str, prompt: list[int], output_tokens: int, *, arrival: float = 0.0, block_size: int = 32,
     session_id: str | None = None, priority: int = 0, hints: str | dict | None = None,
+    resumable: bool = False,
 ) -> Request:  # fmt: skip
     """A request of forced length, as the API server would hand it to the engine core."""
     params = SamplingParams(
@@ -124,7 +126,7 @@ def make_request(
     )  # fmt: skip
     return Request(
         request_id=request_id, prompt_token_ids=prompt, sampling_params=params, pooling_params=None,
-        arrival_time=arrival, priority=priority, session_id=session_id,
+        arrival_time=arrival, priority=priority, session_id=session_id, resumable=resumable,
         block_hasher=get_request_block_hasher(block_size, _HASH),
     )  # fmt: skip
 
@@ -154,7 +156,7 @@ class Lockstep:
         else:
             self.now += 0.001
         ids = list(scheduled)
-        samples = [self._sample(self.scheduler.requests[request_id]) for request_id in ids]
+        samples = self._run_model(output)
         result = ModelRunnerOutput(
             req_ids=ids,
             req_id_to_index={r: i for i, r in enumerate(ids)},
@@ -171,6 +173,10 @@ class Lockstep:
     def _transfer(self, output: Any) -> KVConnectorOutput | None:
         """What the workers' connectors do in this step, and say."""
         return None
+
+    def _run_model(self, output: SchedulerOutput) -> list[list[int]]:
+        """The tokens that each scheduled request samples."""
+        return [self._sample(self.scheduler.requests[name]) for name in output.num_scheduled_tokens]
 
     def _sample(self, request: Request) -> list[int]:
         if request.num_computed_tokens < request.num_tokens:

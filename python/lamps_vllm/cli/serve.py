@@ -22,6 +22,8 @@ CONNECTOR_FLAG = "--kv-transfer-config"
 
 class ServeError(ValueError):
     """An argument of `lamps serve` is bad, or contradicts another one."""
+
+
 MIDDLEWARE = ("--middleware", "lamps_vllm.agents.AgentSessions")
 
 

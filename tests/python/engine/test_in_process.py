@@ -5,12 +5,12 @@ import gc
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lamps_vllm.replay.tiny_model import VOCAB_SIZE, write_tiny_model
+from tests.support.byte_tokenizer import write_byte_tokenizer
 
 pytestmark = pytest.mark.engine
 
@@ -92,22 +92,6 @@ def test_answers_are_those_of_stock_vllm(prefix_caching):
     assert len({tuple(turn) for session in answers for turn in session}) > SESSIONS, (
         "degenerate model"
     )
-
-
-def write_byte_tokenizer(folder: Path) -> None:
-    """One token per byte, as vLLM's grammars need text."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {"<unk>": 0, "<s>": 1, "</s>": 2}
-    vocabulary |= {character: 3 + i for i, character in enumerate(alphabet)}
-    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
-    ).save_pretrained(folder)
 
 
 def test_structured_output_passes_through(tmp_path):
