@@ -9,6 +9,7 @@ tells the core with the next call. Times are seconds of ``clock``.
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from vllm.logger import init_logger
@@ -22,6 +23,7 @@ from lamps_vllm.compat import require_hooks
 from lamps_vllm.decisions import DecisionLog
 from lamps_vllm.hints import parse_hints
 from lamps_vllm.holds import HeldBlocks
+from lamps_vllm.lengths.remote import serve_lengths
 from lamps_vllm.options import LampsOptions, OptionError
 from lamps_vllm.queue import LampsQueue
 from lamps_vllm.session import SessionBook
@@ -70,6 +72,9 @@ class LampsScheduler(AsyncScheduler):
         self._holds = HeldBlocks(manager.block_pool, self._tokens_per_block)
         self._log = DecisionLog(options.log_path)
         self._core.record_decisions(self._log.on)
+        self._lengths = serve_lengths(
+            options, self.vllm_config.model_config.tokenizer, self.clock, logger
+        )
         self._events: list[tuple[Any, ...]] = []
         self._in_flight: deque[tuple[float, int, int, int]] = deque()
         self._context_tokens = 0
@@ -85,7 +90,7 @@ class LampsScheduler(AsyncScheduler):
     def add_request(self, request: Request) -> None:
         new = request.request_id not in self.requests  # else: more input of a streaming session
         super().add_request(request)
-        if new:
+        if new and not self._guarded(self._ask_length, request):
             self._guarded(self._on_arrival, request)
 
     def schedule(self, *args: Any, **kwargs: Any) -> SchedulerOutput:
@@ -118,13 +123,31 @@ class LampsScheduler(AsyncScheduler):
     def shutdown(self) -> None:
         self._holds.release_all()
         self._log.close()
+        if self._lengths is not None:
+            logger.info("LAMPS output lengths: %s", self._lengths.counts)
+            self._lengths.close()
         super().shutdown()
 
     # --- events ---
 
-    def _on_arrival(self, request: Request) -> None:
+    def _ask_length(self, request: Request) -> bool:
+        """Whether the core hears of the request once its length is predicted, or the deadline passed.
+
+        Only where others wait too: alone, a request goes on at once, and nobody needs its length.
+        """
+        if self._lengths is None or len(self.waiting) < 2 or not request.prompt_token_ids:
+            return False
+        params = request.sampling_params
+        hints, _ = parse_hints(params.extra_args if params else None)
+        if hints.expected_output_tokens >= 0:  # the client knows better
+            return False
+        return self._lengths.ask(request.request_id, request, request.prompt_token_ids)
+
+    def _on_arrival(self, request: Request, expected_output_tokens: float = -1.0) -> None:
         params = request.sampling_params
         hints, complaints = parse_hints(params.extra_args if params else None)
+        if hints.expected_output_tokens < 0:
+            hints = replace(hints, expected_output_tokens=expected_output_tokens)
         for field, complaint in complaints:
             self._warn_once(f"hint {field}", complaint)
         session = self._book.resolve(hints.session or request.session_id, request.block_hashes)
@@ -144,10 +167,12 @@ class LampsScheduler(AsyncScheduler):
 
     def _on_finish(self, request: Request) -> None:
         turn = self._turns.of(request)
+        well = request.status in _ENDED_WELL
+        if self._lengths is not None:
+            self._lengths.finished(request.request_id, request.num_output_tokens if well else None)
         if turn is None:
             return
         session, final = self._turns.session(turn), self._turns.is_final(turn)
-        well = request.status in _ENDED_WELL
         held = 0
         if well and self._keeps and not final and self._request_blocks_can_be_freed(request):
             blocks = self.kv_cache_manager.pop_blocks_for_free(request)
@@ -164,6 +189,8 @@ class LampsScheduler(AsyncScheduler):
     # --- a step ---
 
     def _begin_step(self) -> None:
+        for request, expected_output_tokens in self._lengths.due() if self._lengths else ():
+            self._on_arrival(request, expected_output_tokens)
         now = self.clock()
         handles = self._turns.handles
         running = [handles.get(request.request_id, -1) for request in self.running]

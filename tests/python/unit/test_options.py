@@ -35,8 +35,8 @@ def refusal(given) -> str:
 
 def test_the_ranges_here_cover_every_number():
     numbers = {name for name, value in LampsOptions() if isinstance(value, int | float)} - {
-        "preserve"
-    }
+        "preserve", "length_deadline_seconds",
+    }  # fmt: skip
     assert numbers == set(RANGES)
 
 
@@ -130,3 +130,12 @@ def test_options_do_not_change_after_the_start():
 def test_decision_log_path(given, expected):
     path = parse(decision_log=given).log_path
     assert (path if path is None else path.as_posix()) == expected
+
+
+def test_the_deadline_of_the_length_model_has_its_range():
+    assert parse().length_model is None
+    assert parse(length_deadline_seconds=0.2).length_deadline_seconds == 0.2
+    for seconds in (0.0009, 10.1):
+        assert f"length_deadline_seconds = {seconds}" in refusal(
+            {"length_deadline_seconds": seconds}
+        )
