@@ -18,6 +18,7 @@ def write_tiny_encoder(folder: Path, *, causal: bool = False) -> Path:
         PreTrainedTokenizerFast,
     )
 
+    torch.set_num_threads(1)  # threads only wait for each other in so small a model
     torch.manual_seed(1)
     sizes = {
         "vocab_size": len(WORDS), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,

@@ -6,6 +6,7 @@ A process, because the model's Python would share the interpreter lock with the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -76,7 +77,8 @@ class RemoteModel:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(OSError):  # what was not written yet has nowhere to go
+                    pipe.close()
 
 
 def serve_lengths(

@@ -90,7 +90,10 @@ def fit(parts: Split, base: Base, plan: Plan, on_progress: OnProgress) -> Length
         before, total = len(learned.texts), len(learned.texts) + len(held.texts)
         learned = _read(model, learned, lambda done: on_progress("reading", done, total))
         held = _read(model, held, lambda done: on_progress("reading", before + done, total))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads if plan.rank else 1)  # in a head they only wait for each other
     _fit(model, learned, held, plan, on_progress)
+    torch.set_num_threads(threads)
     return model
 
 
