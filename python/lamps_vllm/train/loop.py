@@ -24,6 +24,7 @@ OnProgress = Callable[[str, int, int], None]
 """(what is done, steps done, steps in all)"""
 
 READING = 32  # texts of a batch that is only read
+HEAD_EPOCHS = 30  # of a head alone, which costs next to nothing
 HEAD_RATE, UPDATE_RATE = 1e-3, 3e-4  # learning rates: a head alone, a head and updates
 
 
@@ -31,7 +32,7 @@ HEAD_RATE, UPDATE_RATE = 1e-3, 3e-4  # learning rates: a head alone, a head and 
 class Plan:
     """How to train. `rank` 0: only the head is trained."""
 
-    epochs: int = 30
+    epochs: int = HEAD_EPOCHS
     batch: int = 32
     learning_rate: float | None = None  # None: HEAD_RATE or UPDATE_RATE
     max_tokens: int = 256
@@ -44,7 +45,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """Samples as the model takes them: texts, and once the base has read them, features."""
 
     texts: list[str]
@@ -86,14 +87,13 @@ def fit(parts: Split, base: Base, plan: Plan, on_progress: OnProgress) -> Length
         tokenizer, encoder, causal=base.causal, max_tokens=plan.max_tokens, rank=plan.rank
     )
     learned, held = _part(parts.fit), _part(parts.choose)
-    if not plan.rank:
-        before, total = len(learned.texts), len(learned.texts) + len(held.texts)
-        learned = _read(model, learned, lambda done: on_progress("reading", done, total))
-        held = _read(model, held, lambda done: on_progress("reading", before + done, total))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(threads if plan.rank else 1)  # in a head they only wait for each other
-    _fit(model, learned, held, plan, on_progress)
-    torch.set_num_threads(threads)
+    before, total = len(learned.texts), len(learned.texts) + len(held.texts)
+    read = _read(model, learned, lambda done: on_progress("reading", done, total))
+    read_held = _read(model, held, lambda done: on_progress("reading", before + done, total))
+    head = replace(plan, rank=0, epochs=HEAD_EPOCHS) if plan.rank else plan
+    optimise(model, read, read_held, head, on_progress)
+    if plan.rank:  # from the best head on: updates are slow, and start at 0
+        optimise(model, learned, held, plan, on_progress)
     return model
 
 
@@ -113,8 +113,8 @@ def _lengths(samples: Sequence[Sample]) -> Ints:
     return np.array([sample.output_tokens for sample in samples], dtype=np.int64)
 
 
-def _part(samples: Sequence[Sample]) -> _Part:
-    return _Part([each.text for each in samples], torch.from_numpy(bin_of(_lengths(samples))))
+def _part(samples: Sequence[Sample]) -> Part:
+    return Part([each.text for each in samples], torch.from_numpy(bin_of(_lengths(samples))))
 
 
 def by_length(
@@ -135,46 +135,51 @@ def by_length(
     return torch.stack(rows)
 
 
-def _read(model: LengthModel, part: _Part, on_progress: Callable[[int], None]) -> _Part:
+def _read(model: LengthModel, part: Part, on_progress: Callable[[int], None]) -> Part:
     with torch.no_grad():
         return replace(part, features=by_length(model, part.texts, model.features, on_progress))
 
 
-def _fit(
-    model: LengthModel, learned: _Part, held: _Part, plan: Plan, on_progress: OnProgress
+def optimise(
+    model: LengthModel, learned: Part, held: Part, plan: Plan, on_progress: OnProgress
 ) -> None:
+    """Trains in place; leaves the model as it was after the epoch that was best on `held`."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads if plan.rank else 1)  # in a head they only wait for each other
+    stage = "training updates" if plan.rank else "training"
     trained = [value for value in model.parameters() if value.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=plan.rate, weight_decay=0.01)
     shuffler = torch.Generator().manual_seed(plan.seed)
-    steps = -(-len(learned.texts) // plan.batch)
-    best, kept = float("inf"), model.trained()
+    steps = -(-len(learned.labels) // plan.batch)
+    best, kept = _loss(model.eval(), held), model.trained()
     for epoch in range(plan.epochs):
         model.train()
         for step, chosen in enumerate(
-            torch.randperm(len(learned.texts), generator=shuffler).split(plan.batch)
+            torch.randperm(len(learned.labels), generator=shuffler).split(plan.batch)
         ):
             optimizer.zero_grad()
             logits = _logits(model, learned, chosen)
             functional.cross_entropy(logits, learned.labels[chosen]).backward()
             optimizer.step()
-            on_progress("training", epoch * steps + step + 1, plan.epochs * steps)
+            on_progress(stage, epoch * steps + step + 1, plan.epochs * steps)
         loss = _loss(model.eval(), held)
         if loss < best:
             best, kept = loss, model.trained()
     model.restore(kept)
+    torch.set_num_threads(threads)
 
 
-def _logits(model: LengthModel, part: _Part, chosen: Tensor) -> Tensor:
+def _logits(model: LengthModel, part: Part, chosen: Tensor) -> Tensor:
     if part.features is not None:
         return model.head(part.features[chosen])
     return model(model.encode([part.texts[index] for index in chosen.tolist()]))
 
 
 @torch.no_grad()
-def _loss(model: LengthModel, part: _Part) -> float:
-    chosen = torch.arange(len(part.texts)).split(READING)
+def _loss(model: LengthModel, part: Part) -> float:
+    chosen = torch.arange(len(part.labels)).split(READING)
     total = sum(
         functional.cross_entropy(_logits(model, part, each), part.labels[each], reduction="sum")
         for each in chosen
     )
-    return float(total) / len(part.texts)
+    return float(total) / len(part.labels)
