@@ -46,6 +46,16 @@ def test_scores_by_hand():
     assert found.kendall_tau == pytest.approx(5 / np.sqrt(5 * 6))
 
 
+@pytest.mark.parametrize("rows", [3, 58, 393])
+def test_a_constant_guess_has_no_order(rows):
+    """Products of equal rows differ in the last bit: that must not count as an order."""
+    rng = np.random.default_rng(rows)
+    for _ in range(20):
+        tokens = rng.integers(1, 900, rows)
+        found = score(np.tile(rng.dirichlet(np.ones(BINS)), (rows, 1)), tokens, bin_means(tokens))
+        assert found.kendall_tau == 0.0
+
+
 def test_calibration_is_judged_where_the_confidence_is():
     confidence = np.array([0.95, 0.95, 0.25, 0.25])
     assert calibration_error(confidence, np.array([1, 1, 0, 0])) == pytest.approx(0.15)
