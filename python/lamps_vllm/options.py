@@ -53,6 +53,10 @@ class LampsOptions(BaseModel):
     victim_hysteresis: float = Field(_DEFAULT.victim_hysteresis, ge=0, le=10)
     decision_log: str | None = None
     """Path of a JSONL file that gets one line per decision; None: no log."""
+    length_model: str | None = None
+    """Folder of a model made by `lamps train`; None: output lengths are learned online only."""
+    length_deadline_seconds: float = Field(0.05, ge=1e-3, le=10)
+    """A request that others wait beside goes on without that model's answer after this time."""
 
     predictions: str | None = None
     """Path of a file that keeps what was learned for the next start; None: nothing is kept."""

@@ -9,6 +9,7 @@ tells the core with the next call. Times are seconds of ``clock``.
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from vllm.logger import init_logger
@@ -23,6 +24,7 @@ from lamps_vllm.connector import LampsConnector
 from lamps_vllm.decisions import DecisionLog
 from lamps_vllm.hints import parse_hints
 from lamps_vllm.holds import HeldBlocks
+from lamps_vllm.lengths.remote import serve_lengths
 from lamps_vllm.memory import PredictionStore
 from lamps_vllm.options import LampsOptions, OptionError
 from lamps_vllm.queue import LampsQueue
@@ -86,6 +88,9 @@ class LampsScheduler(PausedRequests):
             self._core, options.predictions_path(rank), options.predictions_seconds
         )
         self._store.start()
+        self._lengths = serve_lengths(
+            options, self.vllm_config.model_config.tokenizer, self.clock, logger
+        )
         self._events: list[tuple[Any, ...]] = []
         self._in_flight: deque[tuple[float, int, int, int]] = deque()
         self._context_tokens = 0
@@ -101,7 +106,7 @@ class LampsScheduler(PausedRequests):
     def add_request(self, request: Request) -> None:
         new = request.request_id not in self.requests  # else: more input of a streaming session
         super().add_request(request)
-        if new:
+        if new and not self._guarded(self._ask_length, request):
             self._guarded(self._on_arrival, request)
 
     def schedule(self, *args: Any, **kwargs: Any) -> SchedulerOutput:
@@ -138,13 +143,31 @@ class LampsScheduler(PausedRequests):
         self._store.close()
         self._guarded(self._log_scores)
         self._log.close()
+        if self._lengths is not None:
+            logger.info("LAMPS output lengths: %s", self._lengths.counts)
+            self._lengths.close()
         super().shutdown()
 
     # --- events ---
 
-    def _on_arrival(self, request: Request) -> None:
+    def _ask_length(self, request: Request) -> bool:
+        """Whether the core hears of the request once its length is predicted, or the deadline passed.
+
+        Only where others wait too: alone, a request goes on at once, and nobody needs its length.
+        """
+        if self._lengths is None or len(self.waiting) < 2 or not request.prompt_token_ids:
+            return False
+        params = request.sampling_params
+        hints, _ = parse_hints(params.extra_args if params else None)
+        if hints.expected_output_tokens >= 0:  # the client knows better
+            return False
+        return self._lengths.ask(request.request_id, request, request.prompt_token_ids)
+
+    def _on_arrival(self, request: Request, expected_output_tokens: float = -1.0) -> None:
         params = request.sampling_params
         hints, complaints = parse_hints(params.extra_args if params else None)
+        if hints.expected_output_tokens < 0:
+            hints = replace(hints, expected_output_tokens=expected_output_tokens)
         for field, complaint in complaints:
             self._warn_once(f"hint {field}", complaint)
         tokens = request.prompt_token_ids
@@ -175,10 +198,12 @@ class LampsScheduler(PausedRequests):
 
     def _on_finish(self, request: Request, pauses: bool = False) -> None:
         turn = self._turns.of(request)
+        well = request.status in _ENDED_WELL
+        if self._lengths is not None:
+            self._lengths.finished(request.request_id, request.num_output_tokens if well else None)
         if turn is None:
             return
         session, final = self._turns.session(turn), self._turns.is_final(turn)
-        well = request.status in _ENDED_WELL
         returns = well and not final and (pauses or not request.resumable)
         held = 0
         if returns and self._keeps:
@@ -232,6 +257,8 @@ class LampsScheduler(PausedRequests):
     # --- a step ---
 
     def _begin_step(self) -> None:
+        for request, expected_output_tokens in self._lengths.due() if self._lengths else ():
+            self._on_arrival(request, expected_output_tokens)
         now = self.clock()
         handles = self._turns.handles
         running = [handles.get(request.request_id, -1) for request in self.running]

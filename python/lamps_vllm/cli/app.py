@@ -12,6 +12,7 @@ from lamps_vllm.cli.profile import profile
 from lamps_vllm.cli.replay import replay
 from lamps_vllm.cli.serve import ServeError, run_vllm, serve_arguments
 from lamps_vllm.cli.simulate import simulate
+from lamps_vllm.cli.train import train
 from lamps_vllm.cli.workload import workload
 
 app = typer.Typer(
@@ -47,6 +48,7 @@ app.command()(replay)
 app.command()(compare)
 app.command()(simulate)
 app.command()(profile)
+app.command()(train)
 app.command()(doctor)
 
 

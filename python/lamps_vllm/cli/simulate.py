@@ -91,8 +91,8 @@ def simulate(
     prediction: Annotated[
         str,
         typer.Option(
-            help="What clients predict about lengths and call times: own (nothing), oracle, "
-            "gauss:PERCENT."
+            help="What clients predict about lengths and call times: own (nothing), given (the "
+            "file's expected_output_tokens), oracle, gauss:PERCENT."
         ),
     ] = "own",
     tool_hints: Annotated[bool, typer.Option(help="Clients name the tool they call.")] = False,

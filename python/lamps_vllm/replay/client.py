@@ -10,6 +10,7 @@ tool's result. Sessions with real messages go to `/v1/chat/completions`, lengths
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 
+from lamps_vllm.hints import HINT_KEY
 from lamps_vllm.replay.records import Identity, ReplayResult, SessionRecord, TurnRecord
 from lamps_vllm.replay.stream import TURN_FAILURES, Answer, TurnError, describe, stream_turn
 from lamps_vllm.replay.workload import Segment, Session, Workload
@@ -86,6 +88,13 @@ class Context:
             "ignore_eos": True,
             "return_token_ids": True,
         }
+
+    def hint(self, index: int) -> dict[str, Any]:
+        """What the client expects of segment `index`, where the workload says so."""
+        expected = self._session.segments[index].expected_output_tokens
+        if expected is None:
+            return {}
+        return {"vllm_xargs": {HINT_KEY: json.dumps({"expected_output_tokens": expected})}}
 
     def take(self, index: int, answer: Answer) -> None:
         """Appends what was generated. Raises TurnError if the length is not the forced one."""
@@ -217,7 +226,7 @@ class Replay:
         self, index: int, planned: float, common: dict[str, Any], context: Context
     ) -> TurnRecord:
         await asyncio.sleep(max(0.0, planned - self._now()))
-        body = common | context.body(index)
+        body = common | context.body(index) | context.hint(index)
         turn = TurnRecord(index=index, planned=planned, sent=self._now())
         try:
             answer = await stream_turn(self._http, context.path, body, turn, self._now)

@@ -8,7 +8,8 @@
 A session arrives `arrival` seconds after the start. Each segment appends `prompt_tokens` new tokens
 (the first: the prompt; later ones: a tool's result), generates `output_tokens`, then waits
 `call_seconds` for its tool; the last segment has no call. A segment may carry real chat messages in
-`text` instead of lengths; `output_tokens` is then a cap, not a forced length.
+`text` instead of lengths; `output_tokens` is then a cap, not a forced length. A segment may say what
+the client expects it to generate, `expected_output_tokens`: a hint, sent with the request.
 
 A client may rewrite its history (compaction, dropped reasoning): `kept_tokens` says how much of the
 context before a segment remains as its prefix, all of it where the field is missing. Sessions with
@@ -46,6 +47,7 @@ class Segment(BaseModel):
     tool: str | None = None
     text: tuple[dict[str, Any], ...] | None = None
     kept_tokens: TokenCount | None = None
+    expected_output_tokens: Annotated[float, Field(ge=1.0, le=MAX_TOKENS)] | None = None
 
     @model_validator(mode="after")
     def _has_input(self) -> Self:

@@ -16,6 +16,7 @@ from lamps_vllm.replay.workload import Workload
 from lamps_vllm.simulate.bound import lower_bound
 from lamps_vllm.simulate.case import Case, LoadKind, SimulationError
 from lamps_vllm.simulate.outcome import Outcome, Prepared, outcome_of
+from lamps_vllm.workloads.predictions import SAYS_NOTHING
 from lamps_vllm.workloads.transform import fit_context, with_poisson_arrivals
 
 Progress = Callable[[float], bool]  # share of the sessions that have ended; False: stop
@@ -42,6 +43,7 @@ class Table:
     shared_group: NDArray[np.int32]
     shared_tokens: NDArray[np.int32]
     session_ids: tuple[str, ...]
+    expected_tokens: NDArray[np.float64]  # SAYS_NOTHING where the workload has none
 
     @property
     def is_last(self) -> NDArray[np.bool_]:
@@ -78,6 +80,9 @@ def table_of(workload: Workload) -> Table:
         shared_group=column([group[p.group] if p else -1 for p in shared], np.int32),
         shared_tokens=column([p.tokens if p else 0 for p in shared], np.int32),
         session_ids=tuple(session.id for session in sessions),
+        expected_tokens=column(
+            [s.expected_output_tokens or SAYS_NOTHING for s in segments], np.float64
+        ),
     )
 
 
@@ -87,6 +92,7 @@ def _sessions(table: Table, case: Case) -> lamps_ext.SimSessions:
         table.call_seconds,
         table.is_last,
         np.random.default_rng([case.seed, 1]),
+        table.expected_tokens,
     )
     return lamps_ext.SimSessions(
         table.first_segment,

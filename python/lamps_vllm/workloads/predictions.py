@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What clients predict about their turns: nothing, the truth, or the truth with an error.
+"""What clients predict about their turns: nothing, the truth, the truth with an error, or what the
+
+workload says they do (`expected_output_tokens`).
 
 The error is the usual one in the literature: a normal with mean 0 and a standard deviation of p
 percent of the true value is added to the output length and to the call time.
@@ -34,15 +36,19 @@ class Hints(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """`error_percent` None: clients say nothing and the server's own predictors are on their own."""
+    """`error_percent` None: clients say nothing and the server's own predictors are on their own, but
+
+    for the output lengths that the workload gives, where `given`.
+    """
 
     error_percent: float | None = None
+    given: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Prediction:
-        """`own`, `oracle` or `gauss:PERCENT` (0 to 1000). Raises PredictionError."""
-        if text == "own":
-            return cls(None)
+        """`own`, `given`, `oracle` or `gauss:PERCENT` (0 to 1000). Raises PredictionError."""
+        if text in ("own", "given"):
+            return cls(None, text == "given")
         if text == "oracle":
             return cls(0.0)
         kind, _, number = text.partition(":")
@@ -52,13 +58,13 @@ class Prediction:
             percent = -1.0
         if kind != "gauss" or not 0.0 <= percent <= 1000.0:
             raise PredictionError(
-                f"prediction = {text!r}: accepted are own, oracle, gauss:PERCENT (0 to 1000)"
+                f"prediction = {text!r}: accepted are own, given, oracle, gauss:PERCENT (0 to 1000)"
             )
         return cls(percent)
 
     def __str__(self) -> str:
         if self.error_percent is None:
-            return "own"
+            return "given" if self.given else "own"
         return f"gauss:{self.error_percent:g}" if self.error_percent else "oracle"
 
     def hints(
@@ -67,12 +73,17 @@ class Prediction:
         call_seconds: Column,
         is_last: NDArray[np.bool_],
         rng: Generator,
+        expected_tokens: Column | None = None,
     ) -> Hints:
-        """Hints for segments with these true values (call_seconds of a last one is ignored)."""
+        """Hints for segments with these true values (call_seconds of a last one is ignored).
+
+        `expected_tokens` are the workload's own, SAYS_NOTHING where it has none.
+        """
         count = len(output_tokens)
         if self.error_percent is None:
             nothing = np.full(count, SAYS_NOTHING)
-            return Hints(nothing, nothing.copy(), np.zeros(count, dtype=bool))
+            outputs = nothing if expected_tokens is None or not self.given else expected_tokens
+            return Hints(outputs.copy(), nothing, np.zeros(count, dtype=bool))
         spread = self.error_percent / 100.0
         errors = rng.standard_normal((2, count)) * spread
         outputs = np.maximum(1.0, output_tokens * (1.0 + errors[0]))

@@ -10,6 +10,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 from fake_server import FakeServer
 
+from lamps_vllm.hints import Hints, parse_hints
 from lamps_vllm.replay.client import Replay, ReplayError, ReplayOptions
 from lamps_vllm.replay.metrics import measure
 from lamps_vllm.replay.records import Identity, ReplayResult
@@ -93,6 +94,18 @@ def test_identity(identity, expected):
     bodies = [body for body in fake.bodies if len(body["prompt"]) == 20]
     for name in ("session_id", "priority"):
         assert [body[name] for body in bodies if name in body] == expected.get(name, [])
+
+
+def test_what_the_client_expects_is_sent_as_a_hint():
+    fake = FakeServer()
+    segments = (
+        Segment(prompt_tokens=20, output_tokens=3, call_seconds=0.01, expected_output_tokens=42.5),
+        Segment(prompt_tokens=4, output_tokens=2),
+    )
+    run(fake, Session(id="a", arrival=0.0, segments=segments))
+    first, second = fake.of_session("a")
+    assert parse_hints(first["vllm_xargs"]) == (Hints(expected_output_tokens=42.5), [])
+    assert "vllm_xargs" not in second
 
 
 def test_times_and_counts_of_a_turn():

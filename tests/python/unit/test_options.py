@@ -35,7 +35,7 @@ def refusal(given) -> str:
 
 def test_the_ranges_here_cover_every_number():
     numbers = {name for name, value in LampsOptions() if isinstance(value, int | float)} - {
-        "preserve", "predictions_seconds",
+        "preserve", "predictions_seconds", "length_deadline_seconds",
     }  # fmt: skip
     assert numbers == set(RANGES)
 
@@ -139,3 +139,12 @@ def test_predictions_are_kept_where_the_operator_says():
     assert str(options.predictions_path(3)) == "dir/p.3"
     for seconds in (0.5, 86_401.0):
         assert f"predictions_seconds = {seconds}" in refusal({"predictions_seconds": seconds})
+
+
+def test_the_deadline_of_the_length_model_has_its_range():
+    assert parse().length_model is None
+    assert parse(length_deadline_seconds=0.2).length_deadline_seconds == 0.2
+    for seconds in (0.0009, 10.1):
+        assert f"length_deadline_seconds = {seconds}" in refusal(
+            {"length_deadline_seconds": seconds}
+        )

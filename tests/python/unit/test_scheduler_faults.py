@@ -21,6 +21,7 @@ from tests.support.driver import Driver
 
 GUARDED = [
     "_begin_step", "_on_arrival", "_on_finish", "_end_step", "_observe", "_release_order", "_on_preemption",
+    "_ask_length",
 ]  # fmt: skip
 ENGINES = [
     pytest.param(cls, ahead, id=f"{name}-{'ahead' if ahead else 'sync'}")

@@ -153,6 +153,29 @@ def test_predictions_reach_the_policy():
     assert own.metrics != oracle.metrics
 
 
+def test_lengths_that_the_workload_gives_reach_the_policy(tmp_path):
+    def told(session: Session, factor: float) -> Session:
+        segments = tuple(
+            s.model_copy(update={"expected_output_tokens": factor * s.output_tokens})
+            for s in session.segments
+        )
+        return session.model_copy(update={"segments": segments})
+
+    def mean(factor: float, prediction: str) -> float:
+        path = tmp_path / f"{factor}.jsonl"
+        sessions = OVERLOAD.source.load(0, OVERLOAD.load.value).sessions
+        save_workload(Workload.of(told(session, factor) for session in sessions), path)
+        case = replace(
+            OVERLOAD, source=Source(str(path)), arm=Arm("sjf"), load=Load(LoadKind.GIVEN),
+            prediction=Prediction.parse(prediction),
+        )  # fmt: skip
+        return run_case(case).metrics.session_mean
+
+    assert mean(1.0, "own") == mean(2.0, "own")
+    assert mean(1.0, "given") == pytest.approx(mean(2.0, "given"), rel=0.2)  # the order is the same
+    assert mean(1.0, "given") < mean(1.0, "own")
+
+
 def test_a_sweep_is_the_same_in_one_process_and_in_two():
     cases = [
         replace(OVERLOAD, arm=arm, seed=seed, detail=False)

@@ -200,15 +200,20 @@ def test_predictions():
     assert (oracle.output_tokens == 100.0).all()
     assert (oracle.call_seconds[last] == SAYS_NOTHING).all()
     assert (oracle.call_seconds[~last] == 2.0).all()
+    lengths = np.where(last, SAYS_NOTHING, 70.0)
+    given = Prediction.parse("given").hints(outputs, waits, last, np.random.default_rng(0), lengths)
+    assert (given.output_tokens == lengths).all()
+    assert (given.call_seconds == SAYS_NOTHING).all()
+    own = Prediction.parse("own").hints(outputs, waits, last, np.random.default_rng(0), lengths)
+    assert (own.output_tokens == SAYS_NOTHING).all()
     noisy = Prediction.parse("gauss:30").hints(outputs, waits, last, np.random.default_rng(0))
     assert np.std(noisy.output_tokens) == pytest.approx(30.0, rel=0.05)
     assert np.mean(noisy.call_seconds[~last]) == pytest.approx(2.0, rel=0.05)
     wild = Prediction.parse("gauss:500").hints(outputs, waits, last, np.random.default_rng(0))
     assert wild.output_tokens.min() == 1.0
     assert wild.call_seconds[~last].min() > 0.0
-    assert [str(Prediction.parse(t)) for t in ("own", "oracle", "gauss:5")] == [
-        "own", "oracle", "gauss:5"
-    ]  # fmt: skip
+    names = ("own", "given", "oracle", "gauss:5")
+    assert tuple(str(Prediction.parse(text)) for text in names) == names
     for bad in ("", "gauss", "gauss:-1", "gauss:x", "normal:3"):
         with pytest.raises(PredictionError, match="accepted are own"):
             Prediction.parse(bad)
