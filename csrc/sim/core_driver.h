@@ -126,8 +126,7 @@ class CoreDriver {
   void hold(SessionHandle session, const KeptBlocks& kept, Blocks own);
   void finish_copies(Seconds now);
   void start_copies(Seconds now);
-  [[nodiscard]] Blocks host_blocks(SessionHandle session) const;  // room it takes there
-  bool let_go(SessionHandle session);                             // false: it kept nothing
+  bool let_go(SessionHandle session);  // false: it kept nothing
   void forget(Seconds now, SessionHandle session);
   void count_decisions();
   const std::string& tool_name(std::int32_t tool);
