@@ -9,6 +9,7 @@ import pytest
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.request import RequestStatus
 
+from lamps_vllm import LampsScheduler
 from lamps_vllm.replay.tiny_model import VOCAB_SIZE
 from tests.support.driver import tokens
 from tests.support.streams import Streams
@@ -195,9 +196,9 @@ def test_abort_of_a_pause_whose_kv_was_taken(ahead):
     healthy(streams)
 
 
-def test_a_stop_that_arrives_after_the_request_was_preempted():
-    """vLLM itself loses such a request: its tokens are sliced away and no queue has it."""
-    streams = Streams(ahead=True, blocks=41, lamps=KEEP)
+def stopped_after_preemption(scheduler_cls) -> tuple[Streams, list[int]]:
+    """Its last token arrives when it has just been preempted, then comes more input."""
+    streams = Streams(scheduler_cls, ahead=True, blocks=41)
     request = streams.begin("a", 100, 3)
     while request.num_output_tokens < 2:
         streams.step()
@@ -208,12 +209,26 @@ def test_a_stop_that_arrives_after_the_request_was_preempted():
     streams.step()
     assert streams.paused("a"), request.status
     streams.feed("a", tokens(7, 30), 10)
-    assert list(request.all_token_ids) == before + tokens(7, 30)
+    return streams, before
+
+
+def test_a_stop_that_arrives_after_the_request_was_preempted():
+    streams, before = stopped_after_preemption(LampsScheduler)
+    assert list(streams.requests["a"].all_token_ids) == before + tokens(7, 30)
     streams.until_paused("a")
     streams.close("a")
     streams.drain()
     assert streams.finished == ["a", "a"]
     healthy(streams)
+
+
+def test_stock_vllm_loses_such_a_request():
+    """Its tokens are sliced away and no queue has it: what our override is there for."""
+    streams, before = stopped_after_preemption(AsyncScheduler)
+    assert list(streams.requests["a"].all_token_ids) == tokens(7, 30) != before
+    streams.step(50)
+    assert streams.finished == ["a"]
+    assert streams.requests["a"].status == RequestStatus.WAITING
 
 
 def life(streams: Streams, seed: int, count: int = 8) -> None:
