@@ -254,11 +254,12 @@ void Predictor::learn(const Keys& keys, const LogHistogram& prior, double value)
 void Predictor::observe_output(const TurnFacts& facts, Tokens tokens) {
   const double value = static_cast<double>(std::max<Tokens>(tokens, 1));
   const Mixture predicted = outputs(facts);
-  for (const auto& [which, key, learns] : output_keys(facts).all()) {
+  const Keys keys = output_keys(facts);
+  for (const auto& [which, key, learns] : keys.all()) {
     if (which != kOutPrompt && which != kOutAny) continue;
     if (Level* level = tables_[which].at(key)) level->calibration.score(predicted, value);
   }
-  learn(output_keys(facts), output_prior_, value);
+  learn(keys, output_prior_, value);
 }
 
 void Predictor::observe_return(const TurnFacts& facts, bool came_back) {
@@ -270,7 +271,8 @@ void Predictor::observe_return(const TurnFacts& facts, bool came_back) {
     const auto turn =
         std::min<std::size_t>(static_cast<std::size_t>(std::max(seen.turn, 0)), kTurnBuckets - 1);
     return_by_turn_[by_kind(kind)][turn].observe(came_back, 1.0);
-    for (const auto& [which, key, learns] : call_keys(seen).all()) {
+    const Keys keys = call_keys(seen);
+    for (const auto& [which, key, learns] : keys.all()) {
       if (which == kByGap || !learns) continue;
       if (Level* level = tables_[which].at(key)) level->returns.observe(came_back, kForgetting);
     }
@@ -286,7 +288,8 @@ void Predictor::observe_return(const TurnFacts& facts, bool came_back) {
 void Predictor::observe_call(const TurnFacts& facts, Seconds duration) {
   ++calls_seen_;
   const Mixture predicted = calls(facts);
-  for (const auto& [which, key, learns] : call_keys(facts).all()) {
+  const Keys keys = call_keys(facts);
+  for (const auto& [which, key, learns] : keys.all()) {
     if ((which != kByTool && which != kByKind) || !learns) continue;
     if (Level* level = tables_[which].at(key)) level->calibration.score(predicted, duration);
   }

@@ -82,9 +82,8 @@ def test_serve_gives_lamps_host_memory(options):
     arguments = serve_arguments(["m", *options, "--port", "1"])
     assert arguments[:4] == ["serve", "m", "--port", "1"]
     assert arguments[4] == "--kv-transfer-config" and arguments[6:] == [
-        "--scheduler-cls",
-        SCHEDULER,
-    ]
+        "--scheduler-cls", SCHEDULER, *MIDDLEWARE,
+    ]  # fmt: skip
     config = json.loads(arguments[5])
     assert config["kv_connector"] == "LampsConnector"
     assert config["kv_load_failure_policy"] == "recompute"
