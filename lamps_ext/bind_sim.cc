@@ -7,7 +7,10 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "lamps/errors.h"
 #include "module.h"
@@ -34,6 +37,10 @@ std::vector<T> to_vector(const std::optional<Column<T>>& column) {
 template <typename T>
 py::array_t<T> to_array(const std::vector<T>& column) {
   return py::array_t<T>(static_cast<py::ssize_t>(column.size()), column.data());
+}
+
+std::vector<std::string> strings(std::span<const std::string_view> names) {
+  return std::vector<std::string>(names.begin(), names.end());
 }
 
 // What run() leaves; the simulation itself stays alive for the columns.
@@ -283,18 +290,9 @@ void bind_outputs(py::module_& m) {
 void bind_sim(py::module_& m) {
   bind_inputs(m);
   bind_outputs(m);
-  m.def("sim_schedulers", [] {
-    return py::cast(
-        std::vector<std::string>(sim::scheduling_names().begin(), sim::scheduling_names().end()));
-  });
-  m.def("sim_routers", [] {
-    return py::cast(
-        std::vector<std::string>(sim::routing_names().begin(), sim::routing_names().end()));
-  });
-  m.def("sim_loads", [] {
-    return py::cast(
-        std::vector<std::string>(sim::starts_names().begin(), sim::starts_names().end()));
-  });
+  m.def("sim_schedulers", [] { return strings(sim::scheduling_names()); });
+  m.def("sim_routers", [] { return strings(sim::routing_names()); });
+  m.def("sim_loads", [] { return strings(sim::starts_names()); });
   py::class_<Run>(m, "Simulation",
                   "Engines in virtual time under a router, driving the policy core; deterministic.")
       .def(py::init([](const sim::EngineModel& engine,

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "lamps/errors.h"
+#include "sim/slots.h"
 
 namespace lamps::sim {
 namespace {
@@ -18,14 +19,7 @@ void expect(bool holds, const char* what) {
 BlockPool::BlockPool(Blocks total) : total_(total), free_(total), blank_(total) {}
 
 ChainId BlockPool::open(Blocks base) {
-  ChainId id;
-  if (idle_chains_.empty()) {
-    id = static_cast<ChainId>(chains_.size());
-    chains_.emplace_back();
-  } else {
-    id = idle_chains_.back();
-    idle_chains_.pop_back();
-  }
+  const ChainId id = take_slot(chains_, idle_chains_);
   Chain& chain = at(id);
   chain.base = chain.cached = base;
   chain.open = true;
@@ -128,14 +122,7 @@ void BlockPool::release(ChainId id, Blocks end) {
 }
 
 BlockPool::RunId BlockPool::make_run(ChainId chain, Blocks low, Blocks high) {
-  RunId fresh;
-  if (idle_runs_.empty()) {
-    fresh = static_cast<RunId>(runs_.size());
-    runs_.emplace_back();
-  } else {
-    fresh = idle_runs_.back();
-    idle_runs_.pop_back();
-  }
+  const RunId fresh = take_slot(runs_, idle_runs_);
   run(fresh) = {};
   run(fresh).chain = chain;
   run(fresh).low = low;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "lamps/errors.h"
+#include "sim/slots.h"
 
 namespace lamps::sim {
 namespace {
@@ -52,13 +53,7 @@ SessionHandle CoreDriver::resolve(ClientId client) {
   if (index >= of_client_.size()) of_client_.resize(index + 1, kNoHandle);
   SessionHandle& handle = of_client_[index];
   if (handle != kNoHandle) return handle;
-  if (idle_.empty()) {
-    handle = static_cast<SessionHandle>(known_.size());
-    known_.emplace_back();
-  } else {
-    handle = idle_.back();
-    idle_.pop_back();
-  }
+  handle = take_slot(known_, idle_);
   at(handle) = {};
   at(handle).client = client;
   at(handle).number = begun_++;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "lamps/errors.h"
+#include "sim/slots.h"
 
 namespace lamps::sim {
 namespace {
@@ -98,14 +99,7 @@ void VirtualEngine::account(Seconds now) {
 }
 
 void VirtualEngine::take_in(Seconds now, const TurnRequest& request) {
-  TurnId id;
-  if (idle_.empty()) {
-    id = static_cast<TurnId>(turns_.size());
-    turns_.emplace_back();
-  } else {
-    id = idle_.back();
-    idle_.pop_back();
-  }
+  const TurnId id = take_slot(turns_, idle_);
   Turn& fresh = turn(id);
   fresh = {};
   fresh.tokens = fresh.prompt = request.prompt_tokens;

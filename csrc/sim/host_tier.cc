@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "lamps/errors.h"
+#include "sim/slots.h"
 
 namespace lamps::sim {
 
@@ -12,14 +13,7 @@ HostTier::HostTier(const EngineModel& engine)
       block_seconds_(capacity_ > 0 ? engine.copy_time(engine.block_tokens) : 0.0) {}
 
 HostTier::EntryId HostTier::open(Blocks base) {
-  EntryId id;
-  if (idle_.empty()) {
-    id = static_cast<EntryId>(entries_.size());
-    entries_.emplace_back();
-  } else {
-    id = idle_.back();
-    idle_.pop_back();
-  }
+  const EntryId id = take_slot(entries_, idle_);
   at(id) = {.base = base, .end = base, .complete = base, .open = true};
   return id;
 }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "lamps/errors.h"
+#include "sim/slots.h"
 
 namespace lamps::sim {
 namespace {
@@ -55,14 +56,7 @@ void Simulation::send_next() {
 
 void Simulation::start_session() {
   const SessionSource::Start start = source_.pop();
-  ClientId id;
-  if (idle_.empty()) {
-    id = static_cast<ClientId>(clients_.size());
-    clients_.emplace_back();
-  } else {
-    id = idle_.back();
-    idle_.pop_back();
-  }
+  const ClientId id = take_slot(clients_, idle_);
   Client& fresh = client(id);
   fresh = {};
   fresh.number = start.number;

@@ -20,6 +20,19 @@ class OptionError(ValueError):
     """An option of ``additional_config["lamps"]`` is unknown, ill-typed or out of range."""
 
 
+def core_options(changes: Mapping[str, Any]) -> "lamps_ext.Options":
+    """The defaults of the C++ core but for `changes`; ranges are not looked at.
+
+    Lowering `admission_share` alone is no contradiction: its minimum follows.
+    """
+    core = lamps_ext.Options()
+    for name, value in changes.items():
+        setattr(core, name, value)
+    if "min_admission_share" not in changes:
+        core.min_admission_share = min(core.min_admission_share, core.admission_share)
+    return core
+
+
 class LampsOptions(BaseModel):
     """What an operator may set. Times are seconds unless a name says otherwise."""
 
@@ -62,15 +75,8 @@ class LampsOptions(BaseModel):
 
     def to_core(self) -> "lamps_ext.Options":
         """The same options for the C++ core."""
-        core = lamps_ext.Options()
-        for name in type(self).model_fields:
-            if hasattr(core, name):
-                setattr(core, name, getattr(self, name))
-        if (
-            "min_admission_share" not in self.model_fields_set
-        ):  # lowering one alone is no contradiction
-            core.min_admission_share = min(core.min_admission_share, core.admission_share)
-        return core
+        given = self.model_fields_set & set(dir(lamps_ext.Options))
+        return core_options({name: getattr(self, name) for name in given})
 
     @property
     def log_path(self) -> Path | None:

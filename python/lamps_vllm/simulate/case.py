@@ -6,8 +6,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import lamps_ext
+from lamps_vllm.options import core_options
 from lamps_vllm.pace import PaceProfile, load_profile
 from lamps_vllm.workloads.catalog import Source
 from lamps_vllm.workloads.predictions import Prediction
@@ -90,16 +92,14 @@ class Arm:
 
     def core_options(self) -> lamps_ext.Options:
         """Options of the policy core. Raises SimulationError naming a bad one and its range."""
-        options = lamps_ext.Options()
-        if self.scheduler == "core":
-            options.policy = self.policy
+        defaults = lamps_ext.Options()
+        changes: dict[str, Any] = {"policy": self.policy} if self.scheduler == "core" else {}
         for name, value in self.options:
-            kind = type(getattr(options, name, None))
+            kind = type(getattr(defaults, name, None))
             if kind not in (bool, int, float):
                 raise SimulationError(f"policy option {name!r}: there is none of this name")
-            setattr(options, name, kind(value))
-            if name == "admission_share":  # lowering the ceiling alone is no contradiction
-                options.min_admission_share = min(options.min_admission_share, float(value))
+            changes[name] = kind(value)
+        options = core_options(changes)
         try:
             options.validate()
         except lamps_ext.InvalidOption as error:

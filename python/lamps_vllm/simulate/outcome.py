@@ -121,9 +121,27 @@ class Prepared(NamedTuple):
 Columns = dict[str, NDArray[Any]]
 
 
-def _recorded(result: lamps_ext.SimResult) -> Columns | None:
-    """Every turn, or None where the run was too long to keep them."""
-    return result.turns if len(result.turns.get("sent", ())) else None
+class Recorded(NamedTuple):
+    """What a simulation recorded, fetched once: SimResult copies all columns at every access."""
+
+    now: float
+    complete: bool
+    turns: Columns | None  # None where the run was too long to keep them
+    sessions: Columns
+    counters: dict[str, Any]
+    histograms: dict[str, lamps_ext.SimHistogram]
+
+    @classmethod
+    def of(cls, result: lamps_ext.SimResult) -> Recorded:
+        turns = result.turns
+        return cls(
+            now=result.now,
+            complete=bool(result.complete),
+            turns=turns if len(turns.get("sent", ())) else None,
+            sessions=result.sessions,
+            counters=result.counters,
+            histograms=result.histograms,
+        )
 
 
 def _cdf(histogram: lamps_ext.SimHistogram) -> list[float]:
@@ -133,9 +151,9 @@ def _cdf(histogram: lamps_ext.SimHistogram) -> list[float]:
     return [round(histogram.quantile(level), 6) for level in np.linspace(0.0, 1.0, CDF_POINTS)]
 
 
-def _observed(result: lamps_ext.SimResult, sessions: int, turns: Columns) -> Observed:
+def _observed(run: Recorded, sessions: int, turns: Columns) -> Observed:
     """The run as `lamps compare` sees one: from turns, or from histograms where they were not kept."""
-    ended = result.sessions
+    ended = run.sessions
     times = ended["end"] - ended["arrival"] - ended["tool_s"]
     done = np.isfinite(ended["end"])
     first = turns["segment"] == 0
@@ -152,14 +170,14 @@ def _observed(result: lamps_ext.SimResult, sessions: int, turns: Columns) -> Obs
         tool_ttfts=ttft[returning],
         hit_share=cached / prompts if prompts else None,
         output_tokens=int(turns["output_tokens"].sum()),
-        makespan=result.now - float(ended["arrival"].min()) if len(times) else None,
+        makespan=run.now - float(ended["arrival"].min()) if len(times) else None,
         send_lags=[],
     )
 
 
-def _from_histograms(result: lamps_ext.SimResult, sessions: int) -> RunMetrics:
+def _from_histograms(run: Recorded, sessions: int) -> RunMetrics:
     """Figures of a run too long to keep its turns; quantiles are good to the bins' 2 %."""
-    of = result.histograms
+    of = run.histograms
     session, first, tool = of["session_without_tools_s"], of["first_ttft_s"], of["tool_ttft_s"]
 
     def mean(each: lamps_ext.SimHistogram) -> float | None:
@@ -181,8 +199,8 @@ def _from_histograms(result: lamps_ext.SimResult, sessions: int) -> RunMetrics:
         tool_ttft_mean=mean(tool),
         tool_ttft_p99=quantile(tool, 0.99),
         hit_share=None,
-        output_tokens_per_s=result.counters["output_tokens"] / result.now if result.now else None,
-        makespan=result.now,
+        output_tokens_per_s=run.counters["output_tokens"] / run.now if run.now else None,
+        makespan=run.now,
         send_lag_p99=None,
     )
 
@@ -197,9 +215,9 @@ def _emitted(turns: Columns, start: float, stop: float) -> NDArray[np.float64]:
     return np.where(known, share * turns["output_tokens"], 0.0)
 
 
-def _steady(result: lamps_ext.SimResult, turns: Columns) -> tuple[float | None, float | None]:
+def _steady(ended: Columns, turns: Columns) -> tuple[float | None, float | None]:
     """(tokens/s, tokens/s of turns with TTFT <= 30 s) from the first tenth to the last arrival."""
-    arrivals = result.sessions["arrival"]
+    arrivals = ended["arrival"]
     stop = float(arrivals.max()) if len(arrivals) else 0.0
     start = 0.1 * stop
     if stop <= start:
@@ -242,20 +260,20 @@ def _after_pauses(table: Table, turns: Columns, ended: Columns) -> dict[str, Aft
 def _sim_figures(
     case: Case,
     table: Table,
-    result: lamps_ext.SimResult,
+    run: Recorded,
     wall: float,
     prepared: Prepared,
 ) -> SimFigures:
-    counters, turns = result.counters, _recorded(result)
-    latency = result.histograms["session_s"]
+    counters, turns = run.counters, run.turns
+    latency = run.histograms["session_s"]
     token_seconds = sum(
         counters[f"{state}_token_s"] for state in ("running", "held", "cached", "empty")
     )
     steady, goodput, ttft, worst = None, None, np.zeros(0), np.zeros(0)
     after_pauses: dict[str, AfterPause] = {}
     if turns is not None:
-        steady, goodput = _steady(result, turns)
-        after_pauses = _after_pauses(table, turns, result.sessions)
+        steady, goodput = _steady(run.sessions, turns)
+        after_pauses = _after_pauses(table, turns, run.sessions)
         ttft = turns["first_token"] - turns["sent"]
         worst = _worst_per_session(turns, ttft)
         ttft = ttft[np.isfinite(ttft)]
@@ -281,13 +299,13 @@ def _sim_figures(
                 "stored_tokens", "prefill_tokens", "cached_tokens", "steps",
             )
         },
-        busy_share=counters["busy_s"] / (case.engines * result.now) if result.now else 0.0,
+        busy_share=counters["busy_s"] / (case.engines * run.now) if run.now else 0.0,
         running_share=counters["running_token_s"] / token_seconds if token_seconds else 0.0,
         held_share=counters["held_token_s"] / token_seconds if token_seconds else 0.0,
         wall_seconds=wall,
         after_pauses=after_pauses,
         cut_sessions=prepared.cut,
-        complete=bool(result.complete),
+        complete=run.complete,
     )  # fmt: skip
 
 
@@ -327,8 +345,8 @@ def _timelines(table: Table, turns: Columns, ended: Columns) -> dict[str, list[T
     return lines
 
 
-def _detail(table: Table, result: lamps_ext.SimResult) -> Detail:
-    of, turns = result.histograms, _recorded(result)
+def _detail(table: Table, result: lamps_ext.SimResult, run: Recorded) -> Detail:
+    of = run.histograms
     at, series, waiting = _series(result.samples)
     names = table.tool_names
     return Detail(
@@ -342,7 +360,7 @@ def _detail(table: Table, result: lamps_ext.SimResult) -> Detail:
             (handling, reason, names[tool] if 0 <= tool < len(names) else "-", count)
             for handling, reason, tool, count in result.decisions
         ],
-        timelines={} if turns is None else _timelines(table, turns, result.sessions),
+        timelines={} if run.turns is None else _timelines(table, run.turns, run.sessions),
     )
 
 
@@ -351,16 +369,16 @@ def outcome_of(
 ) -> Outcome:
     """The outcome of one finished (or stopped) simulation."""
     sessions = case.total or len(table.session_ids)
-    turns = _recorded(result)
-    observed = _observed(result, sessions, turns) if turns is not None else None
+    run = Recorded.of(result)
+    observed = _observed(run, sessions, run.turns) if run.turns is not None else None
     return Outcome(
         policy=case.label,
         load=str(case.load),
         load_value=case.load.value,
         seed=case.seed,
-        metrics=figures(observed) if observed else _from_histograms(result, sessions),
-        more=_sim_figures(case, table, result, wall, prepared),
-        counters={name: float(value) for name, value in result.counters.items()},
+        metrics=figures(observed) if observed else _from_histograms(run, sessions),
+        more=_sim_figures(case, table, run, wall, prepared),
+        counters={name: float(value) for name, value in run.counters.items()},
         reports=list(result.reports),
-        detail=_detail(table, result) if case.detail else None,
+        detail=_detail(table, result, run) if case.detail else None,
     )
