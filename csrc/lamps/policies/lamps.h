@@ -56,7 +56,7 @@ class LampsRules : public Rules {
   [[nodiscard]] TokenSeconds rank_of(const Request& request) const;
   [[nodiscard]] double preemption_loss(const Request& request) const;
 
-  Backlog backlog_;                      // of newcomers
+  Backlog backlog_;                      // at the pace of newcomers
   LogHistogram waits_{1e-3, 1e6, 0.98};  // seconds that returning turns without KV had waited
 };
 

@@ -71,7 +71,8 @@ def _mean(values: Values) -> float | None:
     return float(np.mean(values)) if len(values) else None
 
 
-def _percentile(values: Values, percent: float) -> float | None:
+def percentile(values: Values, percent: float) -> float | None:
+    """None of no values."""
     return float(np.percentile(values, percent)) if len(values) else None
 
 
@@ -113,18 +114,18 @@ def figures(observed: Observed) -> RunMetrics:
         sessions=observed.sessions,
         failed=observed.failed,
         session_mean=_mean(times),
-        session_median=_percentile(times, 50),
-        session_p90=_percentile(times, 90),
-        session_p99=_percentile(times, 99),
+        session_median=percentile(times, 50),
+        session_p90=percentile(times, 90),
+        session_p99=percentile(times, 99),
         session_max=float(np.max(times)) if len(times) else None,
         first_ttft_mean=_mean(first),
-        first_ttft_p99=_percentile(first, 99),
+        first_ttft_p99=percentile(first, 99),
         tool_ttft_mean=_mean(after_tool),
-        tool_ttft_p99=_percentile(after_tool, 99),
+        tool_ttft_p99=percentile(after_tool, 99),
         hit_share=observed.hit_share,
         output_tokens_per_s=observed.output_tokens / makespan if makespan else None,
         makespan=makespan,
-        send_lag_p99=_percentile(observed.send_lags, 99),
+        send_lag_p99=percentile(observed.send_lags, 99),
     )
 
 

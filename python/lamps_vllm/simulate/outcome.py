@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from lamps_vllm.replay.metrics import Observed, RunMetrics, figures
+from lamps_vllm.replay.metrics import Observed, RunMetrics, figures, percentile
 
 if TYPE_CHECKING:
     import lamps_ext
@@ -278,18 +278,15 @@ def _sim_figures(
         worst = _worst_per_session(turns, ttft)
         ttft = ttft[np.isfinite(ttft)]
 
-    def quantile(values: NDArray[np.float64], share: float) -> float | None:
-        return float(np.quantile(values, share)) if len(values) else None
-
     return SimFigures(
         turns=int(counters["turns"]),
         latency_mean=latency.mean if latency.count else None,
         latency_p99=latency.quantile(0.99) if latency.count else None,
         bound_mean=prepared.bound_mean,
-        ttft_median=quantile(ttft, 0.5),
-        ttft_p99=quantile(ttft, 0.99),
-        ttft_max=quantile(ttft, 1.0),
-        worst_ttft_p99=quantile(worst, 0.99),
+        ttft_median=percentile(ttft, 50),
+        ttft_p99=percentile(ttft, 99),
+        ttft_max=percentile(ttft, 100),
+        worst_ttft_p99=percentile(worst, 99),
         steady_tokens_per_s=steady,
         goodput_30s=goodput,
         **{
