@@ -215,8 +215,8 @@ TEST(PolicyCore, AnOverdueNewcomerPushesInWhereThereIsAHostTier) {
     PolicyCore core(engine_with(host), options);
     pause_session(core, 0.0, 0, 320);
     core.arrive(0.0, turn(10, 10, 100));
-    (void)core.begin_step(step_at(1.0, 0, 0));
-    (void)core.begin_step(step_at(2.0, 0, 0));
+    (void)core.begin_step(step_at(1.0, kCapacity - 320, 0));
+    (void)core.begin_step(step_at(2.0, kCapacity - 320, 0));
     EXPECT_EQ(core.counters().overdue, 1);
     core.arrive(2.0, turn(11, 0, 400));  // its KV is here
     EXPECT_EQ(core.waiting_order(9), host > 0 ? (Handles{10, 11}) : (Handles{11, 10}));
