@@ -187,6 +187,8 @@ TEST(PolicyCore, OverdueAfterTheBoundInStepsAndSeconds) {
   PolicyCore core(kEngine, options);
   pause_session(core, 0.0, 0, 320);
   core.arrive(0.0, turn(10, 10, 100));
+  core.admitted(0.0, 10, 0);
+  core.preempted(0.0, 10);  // it has begun, and lost its KV
   Seconds now = 0.0;
   const auto steps = [&](int count, Seconds each) {
     for (int i = 0; i < count; ++i) (void)core.begin_step(step_at(now += each, 0, 0));
@@ -202,6 +204,23 @@ TEST(PolicyCore, OverdueAfterTheBoundInStepsAndSeconds) {
   seconds_only.arrive(0.0, turn(10, 10, 100));
   (void)seconds_only.begin_step(step_at(50.0, 0, 0));  // enough seconds, too few steps
   EXPECT_EQ(seconds_only.counters().overdue, 0);
+}
+
+// Without a host tier letting it in would cost others what they keep.
+TEST(PolicyCore, AnOverdueNewcomerPushesInWhereThereIsAHostTier) {
+  Options options = oldest_first();
+  options.starvation_threshold = 1;
+  options.starvation_seconds = 1.0;
+  for (const Tokens host : {Tokens{0}, Tokens{4096}}) {
+    PolicyCore core(engine_with(host), options);
+    pause_session(core, 0.0, 0, 320);
+    core.arrive(0.0, turn(10, 10, 100));
+    (void)core.begin_step(step_at(1.0, kCapacity - 320, 0));
+    (void)core.begin_step(step_at(2.0, kCapacity - 320, 0));
+    EXPECT_EQ(core.counters().overdue, 1);
+    core.arrive(2.0, turn(11, 0, 400));  // its KV is here
+    EXPECT_EQ(core.waiting_order(9), host > 0 ? (Handles{10, 11}) : (Handles{11, 10}));
+  }
 }
 
 // A bound is for outliers. Where everybody waits for minutes, seconds alone would make everybody

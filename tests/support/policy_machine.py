@@ -24,6 +24,7 @@ HINTS = st.one_of(
 
 class PolicyMachine(RuleBasedStateMachine):
     lets_in = True  # whether an empty engine has to let somebody in
+    newcomers_push_in = False  # once overdue, as turns of sessions that have begun do
     spare = 0  # how many more than there are slots may be let in
 
     @initialize(
@@ -138,7 +139,8 @@ class PolicyMachine(RuleBasedStateMachine):
     def check_order(self, admit, order):
         model = self.m
         assert model.core.report()["waiting_bound_s"] >= OVERDUE_SECONDS
-        overdue = [handle for handle in order if model.turns[handle].overdue]
+        waits = [handle for handle in order if model.turns[handle].overdue]
+        overdue = [h for h in waits if self.newcomers_push_in or not model.turns[h].newcomer]
         assert order[: len(overdue)] == overdue, "an overdue request was overtaken"
         younger = [handle for handle in admit if handle not in overdue]
         assert not younger or set(overdue) <= set(admit), "an overdue request was passed over"

@@ -16,6 +16,7 @@ class Turn:
     since: float
     step: int
     sequence: int
+    newcomer: bool  # its session has not begun
     context: int = -1  # KV computed; -1 while waiting
     overdue: bool = False
 
@@ -53,10 +54,11 @@ class PolicyModel:
 
     def arrive(self, session: int, prompt: int, hints: tuple | None) -> None:
         handle = next(h for h in range(10_000) if h not in self.turns)
-        if session in self.ended or session not in self.sessions:
+        newcomer = session in self.ended or session not in self.sessions
+        if newcomer:
             self.ended.discard(session)
             self.sessions[session] = self.now
-        self.turns[handle] = Turn(session, prompt, self.now, self.steps, self.sequence)
+        self.turns[handle] = Turn(session, prompt, self.now, self.steps, self.sequence, newcomer)
         self.sequence += 1
         self.events.append((lamps_ext.ARRIVE, self.now, handle, session, prompt, 0, hints))
 
@@ -88,6 +90,7 @@ class PolicyModel:
         turn = self.turns[handle]
         turn.prompt = max(turn.prompt, turn.context)
         turn.context, turn.since, turn.step = -1, self.now, self.steps
+        turn.newcomer = False
         self.events.append((lamps_ext.PREEMPTED, self.now, handle))
 
     def finish(

@@ -23,6 +23,13 @@ bool has_begun(const Request& request) { return request.facts.turn > 0 || reques
 
 bool LampsRules::calm() const { return scene_.load.crowding < kCalm; }
 
+// Whether it goes before everybody and takes what others keep. Without a host tier only a turn of a
+// session that has begun: where more sessions want in than the memory holds, all newcomers are
+// overdue, and letting them in at once would make everybody lose and recompute what he has.
+bool LampsRules::pushes_in(const Request& request) const {
+  return request.overdue && (has_begun(request) || scene_.engine.host_tokens > 0);
+}
+
 TokenSeconds LampsRules::rank_of(const Request& request) const {
   Outlook outlook = scene_.outlook_of(request);
   if (!request.final_hint) {
@@ -50,16 +57,17 @@ void LampsRules::on_admission(Seconds now, const Request& request) {
   // Newcomers wait for their rank, which is no reason for others to wait longer.
   const Session& session = scene_.ledger.session(request.session);
   if (request.facts.turn == 0 || request.preempted || session.resident_tokens() > 0) return;
-  waits_.observe(now - request.arrived);
+  // One whose KV is on the host costs others little when it is let in: it needs no longer bound.
+  waits_.observe(session.copy == Copy::kNone ? now - request.arrived : 0.0);
 }
 
 ReadyKey LampsRules::key_of(const Request& request) const {
   const Session& session = scene_.ledger.session(request.session);
-  if (request.overdue) return {kOverdueClass, session.arrival, request.sequence};
+  if (pushes_in(request)) return {kOverdueClass, session.arrival, request.sequence};
   // Only a session that has not begun is made to wait for its rank, and only on a crowded engine:
   // one that was served before keeps the place its age gives it, even if its KV was lost meanwhile.
   Seconds delay = 0.0;
-  if (request.facts.turn == 0 && !calm()) {
+  if (request.facts.turn == 0 && !request.overdue && !calm()) {
     delay = scene_.options.rank_weight * rank_of(request) /
             static_cast<double>(scene_.engine.capacity_tokens);
     delay = std::min({delay, scene_.options.rank_horizon, kDrains * backlog_.drain()});
@@ -82,23 +90,23 @@ Tokens LampsRules::asked_by(const Request& request) const {
 }
 
 Tokens LampsRules::limit_for(const Request& request) const {
-  return plans_for_peak(request) && !request.overdue ? scene_.budget.tokens()
-                                                     : scene_.engine.capacity_tokens;
+  return plans_for_peak(request) && !pushes_in(request) ? scene_.budget.tokens()
+                                                        : scene_.engine.capacity_tokens;
 }
 
 // Whether kept pauses give way to the head of the queue. Always on a calm engine, where the wait
 // would cost more than the recomputation. On a crowded one to turns of sessions that have begun,
-// which are here while a pause may last, to the overdue, and before the engine starves; never to
-// newcomers.
+// which are here while a pause may last, to the overdue of them, and before the engine starves;
+// never to newcomers.
 bool LampsRules::pauses_yield_to(const Request& head, Tokens working) const {
   const double enough = kWorkingShare * static_cast<double>(scene_.engine.capacity_tokens);
-  return calm() || head.overdue || head.facts.turn > 0 || static_cast<double>(working) < enough;
+  return calm() || pushes_in(head) || head.facts.turn > 0 || static_cast<double>(working) < enough;
 }
 
 // On a crowded engine an older session's KV stays: it goes before the head whenever it returns, so
 // that taking its place would make the two take turns at recomputing. An overdue head takes it.
 bool LampsRules::yields_to(const Session& pause, const Request& head) const {
-  return calm() || head.overdue || pause.arrival >= scene_.ledger.session(head.session).arrival;
+  return calm() || pushes_in(head) || pause.arrival >= scene_.ledger.session(head.session).arrival;
 }
 
 Verdict LampsRules::decide(Seconds now, SessionHandle handle) const {

@@ -10,13 +10,16 @@
 //   half a minute would let every newcomer overtake the large.
 // Waiting bound. A request that has waited `starvation_threshold` steps, `starvation_seconds`, and
 // twice the 90th percentile of what returning turns without KV had waited lately is overdue: where
-// all of those wait for minutes, a fixed number of seconds would make all of them overdue. An
-// overdue request yields only to overdue requests of sessions that arrived before its own: a finite
-// set that no later arrival can join, but a child of one of them, which counts as its parent's
-// work. It is admitted as soon as running turns and kept pauses leave room for it, because nothing
-// younger is let in before it, and kept pauses give way to it. So its wait is bounded by the bound
-// itself, plus the turns that older sessions still have to serve, plus one drain of what is
-// running.
+// all of those wait for minutes, a fixed number of seconds would make all of them overdue (those
+// whose KV is on the host count as not waiting: letting them in costs a load). An overdue turn of a
+// session that has begun yields only to such turns of sessions that arrived before its own: a
+// finite set that no later arrival can join, but a child of one of them, which counts as its
+// parent's work. It is admitted as soon as running turns and kept pauses leave room for it, because
+// nothing younger is let in before it, and kept pauses give way to it. So its wait is bounded by
+// the bound itself, plus the turns that older sessions still have to serve, plus one drain of what
+// is running. With a host tier the same holds for newcomers; without one an overdue newcomer loses
+// its delay only: no session that arrives after it begins before it, and it begins when those
+// before it have left room.
 #pragma once
 
 #include "lamps/backlog.h"
@@ -53,6 +56,7 @@ class LampsRules : public Rules {
 
  private:
   [[nodiscard]] bool calm() const;
+  [[nodiscard]] bool pushes_in(const Request& request) const;
   [[nodiscard]] TokenSeconds rank_of(const Request& request) const;
   [[nodiscard]] double preemption_loss(const Request& request) const;
 
