@@ -25,16 +25,22 @@ def hashes(tokens: list[int]) -> list[bytes]:
     return out
 
 
-@dataclass
+@dataclass(eq=False)
 class Client:
     """What a client knows of its session."""
 
     prompt: list[int]
     first: int
     """Tokens of its first prompt."""
+    parent: "Client | None" = None
     context: list[int] = field(default_factory=list)
     turns: int = 1
     at_work: bool = True
+
+
+def forebears(client: Client) -> list[Client]:
+    """Itself, its parent, and so on."""
+    return [client, *forebears(client.parent)] if client.parent else [client]
 
 
 class IndexMachine(RuleBasedStateMachine):
@@ -111,11 +117,11 @@ class IndexMachine(RuleBasedStateMachine):
         known = len(parent.prompt) >= parent.first + 2 * BLOCK + OPENING
         if known:
             assert found == (SessionIndex.FORKS, handle)
-        else:  # or it is taken for a child of its grandparent
-            assert found[0] in {SessionIndex.FORKS, SessionIndex.NEW}
+        elif found[0] != SessionIndex.NEW:  # or it is taken for what a forebear could have sent
+            assert self.clients[found[1]] in forebears(parent)
         child = self.new_handle()
         self.begin(child, prompt)
-        self.clients[child] = Client(prompt, len(prompt))
+        self.clients[child] = Client(prompt, len(prompt), parent)
 
     @precondition(lambda self: self.clients)
     @rule(data=st.data())
