@@ -243,7 +243,7 @@ class PolicyCore:
         events: list,
     ) -> tuple:
         """
-        Applies the events since the last step, then plans this one. Returns (admit, release, forget, run_order, drop_host, swap_out, prefetch), lists of handles.
+        Applies the events since the last step, then plans this one. Returns (admit, release, forget, run_order, drop_host, swap_out, prefetch, copy_ahead), lists of handles.
         """
     def check_invariants(self) -> None: ...
     def keeps(self) -> bool:

@@ -130,7 +130,7 @@ py::tuple begin_step(PolicyCore& core, double now, lamps::Tokens free_tokens,
   for (const py::handle event : events) apply(core, py::reinterpret_borrow<py::tuple>(event));
   lamps::StepPlan plan = core.begin_step({now, free_tokens, step_tokens, slots, running, context});
   return py::make_tuple(plan.admit, plan.release, plan.forget, plan.run_order, plan.drop_host,
-                        plan.swap_out, plan.prefetch);
+                        plan.swap_out, plan.prefetch, plan.copy_ahead);
 }
 
 py::list scores(PolicyCore& core) {
@@ -218,6 +218,7 @@ py::dict policy_report(const PolicyCore& core) {
   out["released"] = c.released;
   out["forgotten"] = c.forgotten;
   out["swapped"] = c.swapped;
+  out["copied_ahead"] = c.copied_ahead;
   out["prefetched"] = c.prefetched;
   const lamps::Ledger& ledger = core.ledger();
   out["waiting"] = ledger.waiting();
@@ -227,6 +228,7 @@ py::dict policy_report(const PolicyCore& core) {
   out["held_tokens"] = ledger.held_tokens();
   out["host_tokens"] = ledger.host_tokens();
   out["leaving_tokens"] = ledger.leaving_tokens();
+  out["copying_tokens"] = ledger.copying_tokens();
   out["waiting_need"] = ledger.waiting_need();
   out["running_growth"] = ledger.running_growth();
   out["running_context"] = ledger.running_context();
@@ -264,7 +266,7 @@ void bind_policy(py::module_& m) {
            py::arg("step_tokens"), py::arg("slots"), py::arg("running"), py::arg("context"),
            py::arg("events"),
            "Applies the events since the last step, then plans this one. Returns (admit, release, "
-           "forget, run_order, drop_host, swap_out, prefetch), lists of handles.")
+           "forget, run_order, drop_host, swap_out, prefetch, copy_ahead), lists of handles.")
       .def("release_order", &PolicyCore::release_order, py::arg("now"), py::arg("tokens"),
            "Sessions that keep KV, cheapest to let go first, until `tokens` are covered.")
       .def("record_decisions", &PolicyCore::record_decisions, py::arg("on"))

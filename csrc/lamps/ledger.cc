@@ -162,8 +162,10 @@ void Ledger::release(SessionHandle handle) {
   Session& entry = session(handle);
   std::int32_t& position = holder_position_[index_of(handle)];
   if (position < 0) return;
+  if (entry.copy == Copy::kCopying) unknown("session that can let its KV go", handle);
   held_tokens_ -= entry.held_tokens;
   entry.held_tokens = 0;
+  if (entry.copy == Copy::kBoth) entry.copy = Copy::kHost;
   const SessionHandle moved = holders_.back();  // swap with the last: order does not matter
   holders_[index_of(position)] = moved;
   holder_position_[index_of(moved)] = position;
@@ -177,20 +179,33 @@ Session& Ledger::session_in(SessionHandle handle, Copy copy) {
   return entry;
 }
 
-void Ledger::swap_out(SessionHandle handle) {
+void Ledger::copy_ahead(SessionHandle handle) {
   Session& entry = session_in(handle, Copy::kNone);
   if (entry.held_tokens <= 0) unknown("session that keeps KV", handle);
-  entry.copy = Copy::kOut;
+  entry.copy = Copy::kCopying;
   entry.host_tokens = entry.held_tokens;
   host_tokens_ += entry.host_tokens;
+  copying_tokens_ += entry.host_tokens;
+}
+
+void Ledger::swap_out(SessionHandle handle) {
+  if (session(handle).copy != Copy::kCopying) copy_ahead(handle);
+  Session& entry = session(handle);
+  entry.copy = Copy::kOut;
+  copying_tokens_ -= entry.host_tokens;
   leaving_tokens_ += entry.host_tokens;
   release(handle);
 }
 
 void Ledger::swapped_out(SessionHandle handle) {
-  Session& entry = session_in(handle, Copy::kOut);
-  entry.copy = Copy::kHost;
-  leaving_tokens_ -= entry.host_tokens;
+  Session& entry = session(handle);
+  if (entry.copy == Copy::kCopying) {
+    entry.copy = Copy::kBoth;
+    copying_tokens_ -= entry.host_tokens;
+  } else {
+    session_in(handle, Copy::kOut).copy = Copy::kHost;
+    leaving_tokens_ -= entry.host_tokens;
+  }
   idle_host_tokens_ += entry.idle_host_tokens();
 }
 
@@ -201,9 +216,10 @@ void Ledger::load(SessionHandle handle) {
 }
 
 void Ledger::loaded(SessionHandle handle) {
-  const Tokens tokens = session_in(handle, Copy::kIn).host_tokens;
-  drop_host(handle);
-  hold(handle, tokens);
+  Session& entry = session_in(handle, Copy::kIn);
+  hold(handle, entry.host_tokens);
+  entry.copy = Copy::kBoth;
+  idle_host_tokens_ += entry.idle_host_tokens();
 }
 
 void Ledger::keep_after_all(SessionHandle handle) {
@@ -215,6 +231,7 @@ void Ledger::keep_after_all(SessionHandle handle) {
 void Ledger::drop_host(SessionHandle handle) {
   Session& entry = session(handle);
   if (entry.copy == Copy::kOut) leaving_tokens_ -= entry.host_tokens;
+  if (entry.copy == Copy::kCopying) copying_tokens_ -= entry.host_tokens;
   host_tokens_ -= entry.host_tokens;
   idle_host_tokens_ -= entry.idle_host_tokens();
   entry.host_tokens = 0;
@@ -231,7 +248,7 @@ void Ledger::erase(SessionHandle handle) {
 }
 
 void Ledger::check_invariants() const {
-  Tokens need = 0, growth = 0, context = 0, held = 0, host = 0, leaving = 0, idle = 0;
+  Tokens need = 0, growth = 0, context = 0, held = 0, host = 0, leaving = 0, copying = 0, idle = 0;
   std::size_t waiting = 0, running = 0, sessions = 0, holders = 0;
   std::vector<int> live(session_table_.size(), 0);
   for (const Request& entry : requests_) {
@@ -256,10 +273,12 @@ void Ledger::check_invariants() const {
     expect(entry.live == live[i], "live requests of a session are miscounted");
     expect(holds == (entry.held_tokens > 0), "holder list and held tokens disagree");
     expect((entry.copy == Copy::kNone) == (entry.host_tokens == 0), "host room without a copy");
-    expect(entry.copy == Copy::kNone || !holds, "KV counts twice");
+    const bool kept_too = entry.copy == Copy::kCopying || entry.copy == Copy::kBoth;
+    expect(entry.copy == Copy::kNone || holds == kept_too, "KV counts twice, or a copy of nothing");
     host += entry.host_tokens;
     idle += entry.idle_host_tokens();
     if (entry.copy == Copy::kOut) leaving += entry.host_tokens;
+    if (entry.copy == Copy::kCopying) copying += entry.host_tokens;
     if (!holds) continue;
     ++holders;
     held += entry.held_tokens;
@@ -269,7 +288,7 @@ void Ledger::check_invariants() const {
   expect(holders == holders_.size(), "holder list has strangers");
   expect(need == waiting_need_ && growth == running_growth_ && context == running_context_ &&
              held == held_tokens_ && host == host_tokens_ && leaving == leaving_tokens_ &&
-             idle == idle_host_tokens_,
+             copying == copying_tokens_ && idle == idle_host_tokens_,
          "token sums are off");
   expect(waiting == waiting_ && running == running_ && sessions == sessions_count_,
          "counts are off");

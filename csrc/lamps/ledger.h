@@ -13,10 +13,15 @@ namespace lamps {
 
 enum class RequestState : std::uint8_t { kAbsent, kWaiting, kRunning };
 enum class SessionState : std::uint8_t { kAbsent, kActive, kPaused };
-// Where the KV is that a session has on the host: being copied there (it is still in the pool too,
-// but cannot be let go before the copy is done), there only, or being copied back (its blocks in
-// the pool are taken already).
-enum class Copy : std::uint8_t { kNone, kOut, kHost, kIn };
+// Where the KV is that a session has on the host.
+enum class Copy : std::uint8_t {
+  kNone,
+  kOut,      // being copied there, and no longer kept: its blocks are free once the copy is done
+  kHost,     // there only
+  kIn,       // being copied back: its blocks in the pool are taken already
+  kCopying,  // being copied there while it is kept
+  kBoth      // there and kept: can be let go without loss
+};
 
 struct Request {
   RequestState state = RequestState::kAbsent;
@@ -74,7 +79,8 @@ struct Session {
     return copy == Copy::kOut || copy == Copy::kIn ? host_tokens : held_tokens;
   }
   [[nodiscard]] Tokens idle_host_tokens() const {
-    return state == SessionState::kPaused && copy == Copy::kHost ? host_tokens : 0;
+    const bool there = copy == Copy::kHost || copy == Copy::kBoth;
+    return state == SessionState::kPaused && there ? host_tokens : 0;
   }
 };
 
@@ -90,14 +96,15 @@ class Ledger {
   void set_context(RequestHandle request, Tokens context);  // running
   void remove(RequestHandle request);                       // any state -> absent
   void hold(SessionHandle session, Tokens tokens);          // KV kept while paused
-  void release(SessionHandle session);                      // kept KV let go
-  void swap_out(SessionHandle session);                     // holds KV, kNone -> kOut
-  void keep_after_all(SessionHandle session);               // kOut -> kNone, holds its KV again
-  void swapped_out(SessionHandle session);                  // kOut -> kHost
-  void load(SessionHandle session);                         // kHost -> kIn
-  void loaded(SessionHandle session);                       // kIn -> kNone, holds its KV again
-  void drop_host(SessionHandle session);                    // any -> kNone
-  void erase(SessionHandle session);  // forget; must hold nothing anywhere, live 0
+  void release(SessionHandle session);         // kept KV let go: kBoth -> kHost, never kCopying
+  void swap_out(SessionHandle session);        // holds KV, kNone or kCopying -> kOut
+  void copy_ahead(SessionHandle session);      // holds KV, kNone -> kCopying
+  void keep_after_all(SessionHandle session);  // kOut -> kNone, holds its KV again
+  void swapped_out(SessionHandle session);     // kOut -> kHost, kCopying -> kBoth
+  void load(SessionHandle session);            // kHost -> kIn
+  void loaded(SessionHandle session);          // kIn -> kBoth, holds its KV again
+  void drop_host(SessionHandle session);       // any -> kNone
+  void erase(SessionHandle session);           // forget; must hold nothing anywhere, live 0
 
   // --- questions ---
   [[nodiscard]] const Request& request(RequestHandle handle) const;
@@ -113,7 +120,8 @@ class Ledger {
   [[nodiscard]] Tokens held_tokens() const { return held_tokens_; }
   [[nodiscard]] Tokens host_tokens() const { return host_tokens_; }        // taken on the host
   [[nodiscard]] Tokens leaving_tokens() const { return leaving_tokens_; }  // of these, kOut
-  // Of these, of paused sessions and on the host only: can be dropped for others.
+  [[nodiscard]] Tokens copying_tokens() const { return copying_tokens_; }  // of these, kCopying
+  // Of these, of paused sessions and copied: can be dropped for others.
   [[nodiscard]] Tokens idle_host_tokens() const { return idle_host_tokens_; }
   [[nodiscard]] std::size_t waiting() const { return waiting_; }
   [[nodiscard]] std::size_t running() const { return running_; }
@@ -143,6 +151,7 @@ class Ledger {
   Tokens held_tokens_ = 0;
   Tokens host_tokens_ = 0;
   Tokens leaving_tokens_ = 0;
+  Tokens copying_tokens_ = 0;
   Tokens idle_host_tokens_ = 0;
   std::size_t waiting_ = 0;
   std::size_t running_ = 0;

@@ -73,6 +73,7 @@ void PolicyCore::arrive(Seconds now, const Arrival& arrival) {
       predictor_.observe_call(known.call_facts, known.last_call);
       if (pause_timers_.contains(arrival.session)) pause_timers_.remove(arrival.session);
       keep_untold(arrival.session);
+      take_off_copy_list(arrival.session);
       record(now, arrival.session, Handling::kPreserve, Reason::kReturned);
     }
   }
@@ -141,8 +142,8 @@ void PolicyCore::admitted(Seconds now, RequestHandle handle, Tokens cached_token
     budget_.on_served(request.prompt_tokens);
   }
   session.lost_kv = false;
-  ledger_.release(request.session);  // its blocks are now the request's own
   drop_host(request.session);
+  ledger_.release(request.session);  // its blocks are now the request's own
   ledger_.start(handle);
   ledger_.set_context(handle, std::max(cached_tokens, ledger_.request(handle).context_tokens));
 }
@@ -188,6 +189,9 @@ void PolicyCore::finished(Seconds now, const Finish& finish) {
   StepPlan plan;
   decide_pause(now, request.session, plan);
   if (session.held_tokens > 0) ++counters_.preserved;
+  if (session.held_tokens > 0 && engine_.host_tokens > 0 && rules_->copies_ahead()) {
+    uncopied_.add(request.session, now, step_);
+  }
   if (session.resident_tokens() == 0) ++counters_.discarded;
   to_release_.insert(to_release_.end(), plan.release.begin(), plan.release.end());
   to_swap_out_.insert(to_swap_out_.end(), plan.swap_out.begin(), plan.swap_out.end());
@@ -207,36 +211,10 @@ void PolicyCore::move_footprint(SessionHandle handle, Tokens shared, Tokens host
 void PolicyCore::released(SessionHandle handle) {
   if (!ledger_.has_session(handle)) return;
   keep_untold(handle);
+  take_off_copy_list(handle);
+  forget_host(handle);
   ledger_.release(handle);
-  forget_host(handle);
   move_footprint(handle, 0, 0);
-}
-
-void PolicyCore::swapped_out(Seconds now, SessionHandle handle) {
-  if (!ledger_.has_session(handle) || ledger_.session(handle).copy != Copy::kOut) return;
-  ledger_.swapped_out(handle);
-  on_host_.add(handle, now, step_);
-  move_footprint(handle, 0, ledger_.session(handle).host_tokens);
-}
-
-void PolicyCore::loaded(Seconds now, SessionHandle handle) {
-  if (!ledger_.has_session(handle) || ledger_.session(handle).copy != Copy::kIn) return;
-  on_host_.remove(handle);
-  ledger_.loaded(handle);
-  to_drop_host_.push_back(handle);
-  const Session& session = ledger_.session(handle);
-  if (session.state == SessionState::kPaused) schedule_decision(now, handle, Verdict::kUsual);
-}
-
-void PolicyCore::forget_host(SessionHandle handle) {
-  if (on_host_.contains(handle)) on_host_.remove(handle);
-  ledger_.drop_host(handle);
-}
-
-void PolicyCore::drop_host(SessionHandle handle) {
-  if (ledger_.session(handle).copy == Copy::kNone) return;
-  forget_host(handle);
-  to_drop_host_.push_back(handle);
 }
 
 void PolicyCore::released_under_pressure(Seconds now, SessionHandle handle) {
@@ -278,6 +256,7 @@ void PolicyCore::check_invariants() const {
   waits_.check_invariants();
   pause_timers_.check_invariants();
   on_host_.check_invariants();
+  check_copy_list();
   if (ready_.size() != ledger_.waiting()) {
     throw InvariantViolation(
         "policy: the ready queue and the ledger count different waiting requests");

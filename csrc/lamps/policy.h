@@ -105,14 +105,17 @@ struct StepPlan {
                                          // a copy out that is not done frees its blocks as usual
   std::vector<SessionHandle> swap_out;   // copy their kept KV to the host, then free its blocks and
                                          // call swapped_out(); until then the blocks count as used
-  std::vector<SessionHandle> prefetch;   // load their KV into free blocks, then call loaded(); the
-                                         // blocks count as used from now on
+  std::vector<SessionHandle> copy_ahead;  // copy their kept KV to the host behind all other copies
+                                          // and keep it, then call swapped_out(); a swap_out that
+                                          // comes first frees the blocks at the end of this copy
+  std::vector<SessionHandle> prefetch;    // load their KV into free blocks, then call loaded(); the
+                                          // blocks count as used from now on, the host room stays
 };
 
 struct Counters {
   std::int64_t steps = 0, arrivals = 0, returns = 0, admissions = 0, preemptions = 0;
   std::int64_t overdue = 0, preserved = 0, discarded = 0, released = 0, forgotten = 0;
-  std::int64_t swapped = 0, prefetched = 0;
+  std::int64_t swapped = 0, copied_ahead = 0, prefetched = 0;
 };
 
 class PolicyCore {
@@ -134,7 +137,7 @@ class PolicyCore {
   // The caller let a session's KV go on its own, in the pool and on the host (reset, fault).
   void released(SessionHandle session);
   // Copies that were asked for are done. Ignored when the session has no use for them any more: it
-  // has returned or ended meanwhile, and drop_host has been or will be told.
+  // has returned, lost its KV or ended meanwhile, and drop_host has been or will be told.
   void swapped_out(Seconds now, SessionHandle session);
   void loaded(Seconds now, SessionHandle session);
   void observe_step(const StepLoad& load, Seconds measured);
@@ -179,11 +182,16 @@ class PolicyCore {
   void overrule_pauses(Seconds now, StepPlan& plan);
   void await_return(Seconds now, SessionHandle handle);
   void prefetch(const StepView& view, StepPlan& plan);
+  void copy_ahead(Seconds now, StepPlan& plan);
+  void take_off_copy_list(SessionHandle handle);
   void apply(Seconds now, SessionHandle handle, Handling handling, Reason reason, StepPlan& plan);
   [[nodiscard]] bool swap_out(Seconds now, SessionHandle handle, Reason reason, StepPlan& plan);
   [[nodiscard]] bool swap_beats_drop(Seconds now, SessionHandle handle) const;
   void keep_untold(SessionHandle handle);
   void drop_host(SessionHandle handle);
+  void lose(SessionHandle handle);
+  void leave_to_host(SessionHandle handle);
+  void check_copy_list() const;
   void forget_host(SessionHandle handle);
   void make_host_room(Tokens tokens);
   void move_footprint(SessionHandle handle, Tokens shared, Tokens host);
@@ -206,6 +214,8 @@ class PolicyCore {
   ReadyQueue ready_;                       // waiting requests by service order
   WaitList waits_;                         // waiting requests by the moment they began to wait
   WaitList on_host_;                       // sessions with KV on the host, longest there first
+  WaitList uncopied_;                      // paused sessions that keep KV no copy of which has been
+                                           // ordered, longest pause first; empty without a host
   ReadyQueue pause_timers_;                // paused sessions by the instant of their next decision
   std::vector<SessionHandle> to_release_;  // decided between steps, told in the next plan
   std::vector<SessionHandle> to_swap_out_;

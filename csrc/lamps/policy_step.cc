@@ -13,10 +13,7 @@ constexpr std::size_t kMostRefreshes = 4;   // ranks refreshed per step: keeps a
 constexpr std::size_t kMostScanned = 16;    // table entries looked at to find them
 constexpr std::size_t kMostDecisions = 32;  // due pauses settled per step
 constexpr Seconds kCrowdSeconds = 2.0;      // time the pressure is averaged over
-// A load is worth its memory when the session returns within so many times the load's duration:
-// memory that is free now is taken to be wanted at a twentieth of its price.
-constexpr double kPrefetchLead = 20.0;
-constexpr double kGrowth = 0.5;  // next re-decision when the pause has grown by half
+constexpr double kGrowth = 0.5;             // next re-decision when the pause has grown by half
 
 }  // namespace
 
@@ -46,13 +43,14 @@ void PolicyCore::let_go(Seconds now, SessionHandle handle, Reason reason) {
   Session& session = ledger_.session(handle);
   const bool by_choice =
       reason == Reason::kLeastWaste || reason == Reason::kExpired || reason == Reason::kFinal;
-  if (!by_choice) {
+  const bool lost = session.copy != Copy::kBoth;
+  if (lost && !by_choice) {
     session.lost_kv = true;
     ++counters_.released;
   }
-  record(now, handle, Handling::kDiscard, reason);
+  record(now, handle, lost ? Handling::kDiscard : Handling::kSwap, reason);
   if (reason != Reason::kRoomForRunning) freeing_ += session.held_tokens;
-  released(handle);
+  lost ? lose(handle) : leave_to_host(handle);
   if (session.state == SessionState::kPaused) schedule_decision(now, handle, Verdict::kUsual);
 }
 
@@ -68,47 +66,17 @@ void PolicyCore::end_session(Seconds now, SessionHandle handle, Reason reason) {
   ++counters_.forgotten;
 }
 
-// What has been on the host for longest goes first: it is least likely to be asked for. Copies
-// under way and turns that wait keep theirs.
-void PolicyCore::make_host_room(Tokens tokens) {
-  SessionHandle next = on_host_.oldest();
-  while (next != kNoHandle && ledger_.host_tokens() + tokens > engine_.host_tokens) {
-    const SessionHandle handle = next;
-    next = on_host_.after(handle);
-    if (ledger_.session(handle).idle_host_tokens() > 0) drop_host(handle);
-  }
-}
-
-bool PolicyCore::swap_out(Seconds now, SessionHandle handle, Reason reason, StepPlan& plan) {
-  if (!scene_.host_has_room(ledger_.session(handle).held_tokens)) return false;
-  record(now, handle, Handling::kSwap, reason);
-  make_host_room(ledger_.session(handle).held_tokens);
-  ledger_.swap_out(handle);
-  plan.swap_out.push_back(handle);
-  ++counters_.swapped;
-  schedule_decision(now, handle, Verdict::kUsual);
-  return true;
-}
-
-// Takes back a decision to swap that the caller has not been told yet.
-void PolicyCore::keep_untold(SessionHandle handle) {
-  if (std::erase(to_swap_out_, handle) > 0) ledger_.keep_after_all(handle);
-}
-
-// Host memory that is full never holds anything up: then the KV is dropped.
+// Host memory that is full never holds anything up: then the KV is dropped. A copy that is under
+// way is waited for, unless the session's turn waits already.
 void PolicyCore::apply(Seconds now, SessionHandle handle, Handling handling, Reason reason,
                        StepPlan& plan) {
-  if (handling == Handling::kSwap && swap_out(now, handle, reason, plan)) return;
+  const Session& session = ledger_.session(handle);
+  const bool leaves = session.copy == Copy::kCopying
+                          ? session.state == SessionState::kPaused
+                          : session.copy == Copy::kNone && handling == Handling::kSwap;
+  if (leaves && swap_out(now, handle, reason, plan)) return;
   plan.release.push_back(handle);
   let_go(now, handle, reason);
-}
-
-// Only for pauses: KV whose turn waits already would have to come back at once.
-bool PolicyCore::swap_beats_drop(Seconds now, SessionHandle handle) const {
-  const Session& session = ledger_.session(handle);
-  if (session.state != SessionState::kPaused) return false;
-  const Waste waste = waste_of(scene_.pause_context(now, session), cost_);
-  return waste.swap < waste.discard;
 }
 
 void PolicyCore::decide_pause(Seconds now, SessionHandle handle, StepPlan& plan) {
@@ -124,37 +92,6 @@ void PolicyCore::decide_pause(Seconds now, SessionHandle handle, StepPlan& plan)
     again = verdict.again;
   }
   schedule_decision(now, handle, again);
-}
-
-// Its KV is on the host: it is fetched back when the session is about to return and there is room.
-void PolicyCore::await_return(Seconds now, SessionHandle handle) {
-  const Session& session = ledger_.session(handle);
-  const PauseContext pause = scene_.pause_context(now, session);
-  const Seconds lead = kPrefetchLead * pause.p_return * cost_.swap_time(session.host_tokens);
-  Seconds again = Verdict::kUsual;
-  if (!rules_->prefetches()) {
-    again = kForever;
-  } else if (pause.expected_remaining <= lead) {
-    awaited_.push_back(handle);
-    again = options_.redecide_seconds;
-  } else if (session.call_hint > now - session.paused_at) {  // known, not guessed
-    again = pause.expected_remaining - lead;
-  }
-  schedule_decision(now, handle, again);
-}
-
-void PolicyCore::prefetch(const StepView& view, StepPlan& plan) {
-  Tokens room = view.free_tokens - ledger_.running_growth() - ledger_.waiting_need();
-  for (const SessionHandle handle : std::exchange(awaited_, {})) {
-    if (!ledger_.has_session(handle) || ledger_.session(handle).copy != Copy::kHost) continue;
-    const Tokens tokens = ledger_.session(handle).host_tokens;
-    if (tokens > room) continue;
-    room -= tokens;
-    record(view.now, handle, Handling::kPreserve, Reason::kPrefetched);
-    ledger_.load(handle);
-    plan.prefetch.push_back(handle);
-    ++counters_.prefetched;
-  }
 }
 
 void PolicyCore::settle_pauses(Seconds now, StepPlan& plan) {
@@ -365,6 +302,7 @@ StepPlan PolicyCore::begin_step(const StepView& view) {
   if (rules_->refresh() == Refresh::kAll) refresh_all();
   rules_->gated() ? admit(view, plan) : offer(view, plan);
   prefetch(view, plan);
+  copy_ahead(view.now, plan);
   plan.drop_host = std::exchange(to_drop_host_, {});
   update_pressure(view);
   order_running(view, plan);

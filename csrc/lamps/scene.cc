@@ -55,6 +55,7 @@ PauseContext Scene::pause_context(Seconds now, const Session& session) const {
   pause.loss_share = load.loss_share;
   pause.chunk = engine.step_tokens;
   pause.host_memory_free = host_has_room(pause.context_tokens);
+  pause.on_host = session.copy == Copy::kBoth;
   return pause;
 }
 

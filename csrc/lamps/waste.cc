@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "lamps/waste.h"
 
+#include <algorithm>
+
 namespace lamps {
 
 Loss loss_of(const PauseContext& pause, const CostModel& cost) {
@@ -12,6 +14,8 @@ Loss loss_of(const PauseContext& pause, const CostModel& cost) {
   const Seconds copy = pause.host_memory_free ? cost.swap_time(pause.context_tokens) : kForever;
   loss.swap_out = copy < kForever ? copy * context : kForever;
   loss.swap_in = copy < kForever ? copy * context : 0.0;
+  if (pause.on_host)
+    loss.drop = std::min(loss.drop, cost.swap_time(pause.context_tokens) * context);
   return loss;
 }
 

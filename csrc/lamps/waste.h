@@ -19,11 +19,13 @@ struct PauseContext {
   double loss_share = 1.0;  // share of freed blocks expected to be evicted by the return, [0, 1]
   Tokens chunk = 2048;      // prefill tokens a step may hold, > 0
   bool host_memory_free = false;  // room for the session in host memory
+  bool on_host = false;           // a copy is there already: letting go costs a load at most
 };
 
 // What it costs not to keep the KV, in parts, since they fall due at different moments.
 struct Loss {
-  TokenSeconds drop = 0;      // if the session returns: t_rc * (C/2 + C_other) * loss_share
+  TokenSeconds drop = 0;      // if the session returns: t_rc * (C/2 + C_other) * loss_share; with a
+                              // copy on the host at most t_in * C
   TokenSeconds swap_out = 0;  // at once: t_out * C; kForever if there is no bandwidth or host room
   TokenSeconds swap_in = 0;   // if the session returns: t_in * C
 };

@@ -126,7 +126,8 @@ class CoreDriver {
   void hold(SessionHandle session, const KeptBlocks& kept, Blocks own);
   void finish_copies(Seconds now);
   void start_copies(Seconds now);
-  bool let_go(SessionHandle session);  // false: it kept nothing
+  [[nodiscard]] Blocks host_blocks(SessionHandle session) const;  // room it takes there
+  bool let_go(SessionHandle session);                             // false: it kept nothing
   void forget(Seconds now, SessionHandle session);
   void count_decisions();
   const std::string& tool_name(std::int32_t tool);

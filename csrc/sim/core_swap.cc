@@ -16,7 +16,7 @@ void CoreDriver::hold(SessionHandle session, const KeptBlocks& kept, Blocks own)
 void CoreDriver::finish_copies(Seconds now) {
   for (const SwapSpace::Done& copy : swap_->poll(now)) {
     if (copy.out) {
-      let_go(copy.session);
+      if (!copy.kept) let_go(copy.session);
     } else {
       const KeptBlocks kept = swap_->take_loaded(copy.session);
       hold(copy.session, kept, copy.blocks);
@@ -25,13 +25,19 @@ void CoreDriver::finish_copies(Seconds now) {
   }
 }
 
+Blocks CoreDriver::host_blocks(SessionHandle session) const {
+  return core_.ledger().session(session).host_tokens / block_tokens_;
+}
+
 void CoreDriver::start_copies(Seconds now) {
   for (const SessionHandle session : plan_.drop_host) {
     if (swap_->drop(session, now)) let_go(session);
   }
   for (const SessionHandle session : plan_.swap_out) {
-    const Blocks blocks = core_.ledger().session(session).host_tokens / block_tokens_;
-    swap_->copy_out(now, session, at(session).kept, blocks);
+    swap_->copy_out(now, session, at(session).kept, host_blocks(session));
+  }
+  for (const SessionHandle session : plan_.copy_ahead) {
+    swap_->copy_ahead(now, session, at(session).kept, host_blocks(session));
   }
   for (const SessionHandle session : plan_.prefetch) {
     const Known& known = at(session);

@@ -103,6 +103,7 @@ class VirtualEngine {
   void schedule_waiting(Seconds now);
   [[nodiscard]] bool resume_loaded(Seconds now);
   [[nodiscard]] Blocks on_host(const Turn& turn, Seconds now) const;
+  [[nodiscard]] Blocks unfinished_prefills() const;
   [[nodiscard]] Seconds start_load(const Turn& turn, Blocks blocks, Seconds now);
   [[nodiscard]] Entry enter(Seconds now, TurnId id);
   template <typename Fits>

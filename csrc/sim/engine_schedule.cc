@@ -105,6 +105,18 @@ Blocks VirtualEngine::on_host(const Turn& turn, Seconds now) const {
   return std::min(core_->loadable(turn), (turn.tokens - 1) / model_.block_tokens);
 }
 
+// What the prefills and loads under way still need to get their whole prompts into memory.
+Blocks VirtualEngine::unfinished_prefills() const {
+  Blocks blocks = 0;
+  const auto count = [&](const Turn& turn) {
+    if (turn.computed + 1 >= turn.tokens) return;
+    blocks += std::max<Blocks>(kv_.blocks_for(turn.tokens) - kv_.blocks_for(turn.room), 0);
+  };
+  for (const TurnId id : running_) count(turns_[static_cast<std::size_t>(id)]);
+  for (const Load& load : loads_) count(turns_[static_cast<std::size_t>(load.turn)]);
+  return blocks;
+}
+
 Seconds VirtualEngine::start_load(const Turn& turn, Blocks blocks, Seconds now) {
   return kv_.host().on() ? kv_.load(turn, blocks, now) : core_->load(blocks, now);
 }
@@ -114,14 +126,20 @@ VirtualEngine::Entry VirtualEngine::enter(Seconds now, TurnId id) {
   if (entering.stale > 0 || (core_ && core_->must_wait(entering))) return Entry::kDeferred;
   const Blocks hit = kv_.hit(entering);
   const Blocks loadable = on_host(entering, now) - hit;
-  // The whole prompt has to fit, though only a part of it may be computed now.
-  const auto fits = [&] { return kv_.fits(entering, hit, entering.tokens); };
+  // The whole prompt has to fit, though only a part of it may be computed now. A load cannot be
+  // preempted: two that hold what each other needs would stand still, so it leaves enough for those
+  // before it.
+  const Blocks reserved = loadable > 0 ? unfinished_prefills() : 0;
+  const Tokens loaded = kv_.tokens_in(hit + std::max<Blocks>(loadable, 0));
+  const auto fits = [&] {
+    return kv_.fits(entering, hit, entering.tokens) && kv_.fits(entering, hit, loaded, reserved);
+  };
   if (!room(now, entering, fits)) return Entry::kNoRoom;
   const bool first = std::isnan(entering.admitted);
   if (first) entering.admitted = now;
   if (first) entering.cached = kv_.tokens_in(hit);
   totals_.cached_tokens += kv_.tokens_in(hit);
-  entering.computed = kv_.tokens_in(hit + std::max<Blocks>(loadable, 0));
+  entering.computed = loaded;
   if (loadable > 0) {
     kv_.start(entering, hit, entering.computed);
     entering.loaded += kv_.tokens_in(loadable);

@@ -114,8 +114,8 @@ Blocks KvCache::referenced_hit(const Turn& turn) const {
   return found - evictable(turn, found);
 }
 
-bool KvCache::fits(const Turn& turn, Blocks hit, Tokens tokens) const {
-  return blocks_for(tokens) - hit + evictable(turn, hit) <= pool_.free();
+bool KvCache::fits(const Turn& turn, Blocks hit, Tokens tokens, Blocks reserved) const {
+  return blocks_for(tokens) - hit + evictable(turn, hit) + reserved <= pool_.free();
 }
 
 void KvCache::start(Turn& turn, Blocks hit, Tokens tokens) {

@@ -43,8 +43,9 @@ class KvCache {
   // A load of `blocks` of the turn from the host begins; returns when it is complete.
   [[nodiscard]] Seconds load(const Turn& turn, Blocks blocks, Seconds now);
 
-  // Whether a turn that starts with `hit` cached blocks can have room for `tokens` positions.
-  [[nodiscard]] bool fits(const Turn& turn, Blocks hit, Tokens tokens) const;
+  // Whether a turn that starts with `hit` cached blocks can have room for `tokens` positions, with
+  // `reserved` blocks left.
+  [[nodiscard]] bool fits(const Turn& turn, Blocks hit, Tokens tokens, Blocks reserved = 0) const;
   // It starts: takes the hit and room for `tokens` positions, `fits` permitting.
   void start(Turn& turn, Blocks hit, Tokens tokens);
   [[nodiscard]] bool can_grow(const Turn& turn, Tokens tokens) const;

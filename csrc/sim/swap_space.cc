@@ -22,17 +22,36 @@ void SwapSpace::free_room(Image& image) {
   image.state = State::kNone;
 }
 
-void SwapSpace::copy_out(Seconds now, SessionHandle session, const KeptBlocks& kept,
-                         Blocks blocks) {
+void SwapSpace::take_room(SessionHandle session, const KeptBlocks& kept, Blocks blocks,
+                          State state) {
   Image& image = at(session);
-  image.state = State::kLeaving;
+  image.state = state;
   image.end = kept.end;
   image.blocks = blocks;
   host_blocks_ += blocks;
   stored_ += blocks;
+}
+
+void SwapSpace::copy_out(Seconds now, SessionHandle session, const KeptBlocks& kept,
+                         Blocks blocks) {
+  if (at(session).state == State::kCopying) {
+    at(session).state = State::kLeaving;
+    out_until_ = ahead_->done_at;
+    out_.push_back(*std::exchange(ahead_, std::nullopt));
+    return;
+  }
+  take_room(session, kept, blocks, State::kLeaving);
   const Seconds seconds = static_cast<double>(blocks) * block_seconds_;
   out_until_ = std::max(out_until_, now) + seconds;
   out_.push_back({session, blocks, seconds, out_until_});
+  if (ahead_) ahead_->done_at += seconds;  // it stands back meanwhile
+}
+
+void SwapSpace::copy_ahead(Seconds now, SessionHandle session, const KeptBlocks& kept,
+                           Blocks blocks) {
+  take_room(session, kept, blocks, State::kCopying);
+  const Seconds seconds = static_cast<double>(blocks) * block_seconds_;
+  ahead_ = Job{session, blocks, seconds, std::max(out_until_, now) + seconds};
 }
 
 void SwapSpace::copy_in(Seconds now, SessionHandle session, const TurnRequest* request) {
@@ -71,11 +90,16 @@ std::vector<SwapSpace::Done> SwapSpace::poll(Seconds now) {
     const Job& job = out_.front();
     if (job.cancelled) continue;
     at(job.session).state = State::kHost;
-    done.push_back({job.session, job.blocks, job.seconds, true});
+    done.push_back({job.session, job.blocks, job.seconds, true, false});
+  }
+  if (ahead_ && ahead_->done_at <= now) {
+    const Job job = *std::exchange(ahead_, std::nullopt);
+    at(job.session).state = State::kHost;
+    done.push_back({job.session, job.blocks, job.seconds, true, true});
   }
   for (; !in_.empty() && in_.front().done_at <= now; in_.pop_front()) {
     const Job& job = in_.front();
-    if (!job.cancelled) done.push_back({job.session, job.blocks, job.seconds, false});
+    if (!job.cancelled) done.push_back({job.session, job.blocks, job.seconds, false, false});
   }
   for (auto waiting = std::exchange(awaited_, {}); !waiting.empty(); waiting.pop_front()) {
     const SessionHandle session = waiting.front();
@@ -97,10 +121,15 @@ void SwapSpace::cancel(std::deque<Job>& jobs, SessionHandle session) {
   for (Job& job : jobs) job.cancelled |= job.session == session;
 }
 
+void SwapSpace::call_off(SessionHandle session) {
+  if (at(session).state == State::kLeaving) cancel(out_, session);
+  if (at(session).state == State::kCopying) ahead_.reset();
+}
+
 void SwapSpace::taken_over(SessionHandle session) {
   Image& image = at(session);
-  if (image.state == State::kLeaving) {
-    cancel(out_, session);
+  if (image.state == State::kLeaving || image.state == State::kCopying) {
+    call_off(session);
     free_room(image);
   } else if (image.state == State::kAwaited) {
     image.state = State::kHost;
@@ -111,7 +140,7 @@ bool SwapSpace::drop(SessionHandle session, Seconds now) {
   Image& image = at(session);
   if (image.state == State::kNone) return false;
   const bool leaving = image.state == State::kLeaving;
-  if (leaving) cancel(out_, session);
+  call_off(session);
   if (image.state == State::kLoading) {
     cancel(in_, session);
     landing_room_ -= kv_.blocks_for(image.landing.room);

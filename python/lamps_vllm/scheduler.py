@@ -267,7 +267,7 @@ class LampsScheduler(PausedRequests):
         if self._swaps is not None:
             self._events += self._swaps.settle(now)
         events, self._events = self._events, []
-        admit, release, forget, run_order, drop, swap_out, prefetch = self._core.begin_step(
+        admit, release, forget, run_order, drop, swap_out, prefetch, _ = self._core.begin_step(
             now,
             int(self.kv_cache_manager.block_pool.get_num_free_blocks() * self._tokens_per_block),
             self.max_num_scheduled_tokens,

@@ -18,6 +18,21 @@ inline Options oldest_first() {
   return options;
 }
 
+inline Engine engine_with(Tokens host) {
+  Engine engine = kEngine;
+  engine.host_tokens = host;
+  return engine;
+}
+
+// Computing a token takes 10 ms, copying it 1 ms.
+inline Options swap_pays() {
+  Options options = oldest_first();
+  options.cost.per_prefill = 1e-2;
+  options.cost.swap_bytes_per_s = 1e6;
+  options.cost.kv_bytes_per_token = 1000;
+  return options;
+}
+
 inline Arrival turn(RequestHandle request, SessionHandle session, Tokens prompt) {
   return {.request = request,
           .session = session,

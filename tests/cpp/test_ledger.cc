@@ -147,8 +147,48 @@ TEST(Ledger, FollowsKvToTheHostAndBack) {
   EXPECT_EQ(ledger.session(0).resident_tokens(), 96);
   EXPECT_EQ(ledger.host_tokens(), 96);
   ledger.loaded(0);
+  EXPECT_EQ(ledger.host_tokens(), 96);  // the copy stays
+  EXPECT_EQ(ledger.held_tokens(), 96);
+  ledger.drop_host(0);
   EXPECT_EQ(ledger.host_tokens(), 0);
   EXPECT_EQ(ledger.held_tokens(), 96);
+  ledger.check_invariants();
+}
+
+TEST(Ledger, FollowsACopyOfKvThatIsKept) {
+  Ledger ledger;
+  ledger.enter(0, 0.0);
+  ledger.hold(0, 96);
+  ledger.pause(0, 1.0);
+  ledger.copy_ahead(0);
+  EXPECT_EQ(ledger.held_tokens(), 96);
+  EXPECT_EQ(ledger.host_tokens(), 96);
+  EXPECT_EQ(ledger.copying_tokens(), 96);
+  EXPECT_EQ(ledger.leaving_tokens(), 0);
+  EXPECT_EQ(ledger.idle_host_tokens(), 0);
+  ledger.swapped_out(0);
+  EXPECT_EQ(ledger.session(0).copy, Copy::kBoth);
+  EXPECT_EQ(ledger.copying_tokens(), 0);
+  EXPECT_EQ(ledger.idle_host_tokens(), 96);
+  EXPECT_EQ(ledger.session(0).resident_tokens(), 96);
+  ledger.release(0);
+  EXPECT_EQ(ledger.session(0).copy, Copy::kHost);
+  EXPECT_EQ(ledger.held_tokens(), 0);
+  EXPECT_EQ(ledger.idle_host_tokens(), 96);
+  ledger.check_invariants();
+}
+
+TEST(Ledger, ACopyOfKvThatIsKeptCanTurnIntoOneOutOfIt) {
+  Ledger ledger;
+  ledger.enter(0, 0.0);
+  ledger.hold(0, 96);
+  ledger.copy_ahead(0);
+  ledger.swap_out(0);
+  EXPECT_EQ(ledger.session(0).copy, Copy::kOut);
+  EXPECT_EQ(ledger.host_tokens(), 96);
+  EXPECT_EQ(ledger.leaving_tokens(), 96);
+  EXPECT_EQ(ledger.copying_tokens(), 0);
+  EXPECT_EQ(ledger.held_tokens(), 0);
   ledger.check_invariants();
 }
 
@@ -160,8 +200,13 @@ TEST(Ledger, RefusesCopiesInTheWrongState) {
   EXPECT_THROW(ledger.keep_after_all(0), UnknownHandle);
   EXPECT_THROW(ledger.load(0), UnknownHandle);
   EXPECT_THROW(ledger.loaded(0), UnknownHandle);
+  EXPECT_THROW(ledger.copy_ahead(0), UnknownHandle);
   EXPECT_THROW(ledger.swap_out(1), UnknownHandle);
   ledger.hold(0, 96);
+  ledger.copy_ahead(0);
+  EXPECT_THROW(ledger.copy_ahead(0), UnknownHandle);
+  EXPECT_THROW(ledger.release(0), UnknownHandle);  // while it is read
+  EXPECT_THROW(ledger.load(0), UnknownHandle);
   ledger.swap_out(0);
   EXPECT_THROW(ledger.swap_out(0), UnknownHandle);
   EXPECT_THROW(ledger.load(0), UnknownHandle);  // not there yet
@@ -175,12 +220,16 @@ TEST(Ledger, RefusesCopiesInTheWrongState) {
 
 class LedgerUnderRandomEvents : public ::testing::TestWithParam<unsigned> {};
 
-// One step of the way to the host and back.
-void move_copy(Ledger& ledger, SessionHandle session) {
+// One step of the way to the host and back, kept meanwhile or not.
+void move_copy(Ledger& ledger, SessionHandle session, bool kept) {
   switch (ledger.session(session).copy) {
     case Copy::kNone:
-      if (ledger.session(session).held_tokens > 0) ledger.swap_out(session);
-      return;
+      if (ledger.session(session).held_tokens == 0) return;
+      return kept ? ledger.copy_ahead(session) : ledger.swap_out(session);
+    case Copy::kCopying:
+      return kept ? ledger.swapped_out(session) : ledger.swap_out(session);
+    case Copy::kBoth:
+      return ledger.release(session);
     case Copy::kOut:
       return ledger.swapped_out(session);
     case Copy::kHost:
@@ -225,10 +274,12 @@ TEST_P(LedgerUnderRandomEvents, SumsStayRight) {
         if (exists && below(2) == 0) ledger.remove(request);
         break;
       case 5:
-        if (ledger.has_session(session)) move_copy(ledger, session);
+        if (ledger.has_session(session)) move_copy(ledger, session, below(2) == 0);
         break;
       default:
         if (!ledger.has_session(session)) break;
+        if (below(2) == 0) ledger.pause(session, event);
+        if (ledger.session(session).copy == Copy::kCopying) ledger.drop_host(session);
         if (below(2) == 0 && ledger.session(session).copy == Copy::kNone)
           ledger.hold(session, below(300));
         else

@@ -82,6 +82,7 @@ class SessionRun {
     EXPECT_GT(served_, 0);
     if (load_.copies) {
       EXPECT_GT(engine_.core.counters().swapped, 0);
+      EXPECT_GT(engine_.core.counters().copied_ahead, 0);
       EXPECT_GT(engine_.core.counters().prefetched, 0);
     }
   }

@@ -14,28 +14,15 @@ namespace {
 
 using testing::crowd;
 using testing::end_of;
+using testing::engine_with;
 using testing::Handles;
 using testing::kCapacity;
 using testing::step_at;
+using testing::swap_pays;
 
 using Sessions = std::vector<SessionHandle>;
 
 constexpr Tokens kContext = 320;
-
-Engine engine_with(Tokens host) {
-  Engine engine = testing::kEngine;
-  engine.host_tokens = host;
-  return engine;
-}
-
-// Computing a token takes 10 ms, copying it 1 ms.
-Options swap_pays() {
-  Options options = testing::oldest_first();
-  options.cost.per_prefill = 1e-2;
-  options.cost.swap_bytes_per_s = 1e6;
-  options.cost.kv_bytes_per_token = 1000;
-  return options;
-}
 
 Arrival turn(RequestHandle request, SessionHandle session, Tokens prompt, Seconds call) {
   Arrival arrival = testing::turn(request, session, prompt);
@@ -156,10 +143,13 @@ TEST_F(Swap, TheKvIsFetchedBackShortlyBeforeTheReturn) {
   EXPECT_EQ(core.ledger().host_tokens(), kContext);  // until it is there
   core.loaded(79.95, 0);
   EXPECT_EQ(core.ledger().held_tokens(), kContext);
-  EXPECT_EQ(step(79.96, kCapacity - kContext).drop_host, Sessions{0});
+  EXPECT_TRUE(step(79.96, kCapacity - kContext).drop_host.empty());  // the copy stays
   core.arrive(80.0, turn(10, 0, 400, -1.0));
   EXPECT_EQ(core.ledger().request(10).shared_tokens, kContext);
+  EXPECT_EQ(core.ledger().request(10).host_tokens, 0);
   EXPECT_EQ(core.counters().prefetched, 1);
+  core.admitted(80.1, 10, kContext);
+  EXPECT_EQ(step(80.2, 0).drop_host, Sessions{0});
 }
 
 TEST_F(Swap, NothingIsFetchedIntoBlocksThatOthersWaitFor) {

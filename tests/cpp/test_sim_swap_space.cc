@@ -125,6 +125,60 @@ TEST_F(SwapSpaceTest, ATurnTakesOverACopyOnItsWayOut) {
   EXPECT_FALSE(swap.drop(kSession, 9.0));
 }
 
+TEST_F(SwapSpaceTest, ACopyAheadOfNeedLeavesTheBlocksWhereTheyAre) {
+  swap.copy_ahead(0.0, kSession, kept, 5);
+  EXPECT_EQ(swap.host_blocks(), 5);
+  EXPECT_EQ(swap.loadable(kSession), 0);
+  EXPECT_TRUE(swap.poll(4.9).empty());
+  const auto done = swap.poll(5.0);
+  ASSERT_EQ(done.size(), 1U);
+  EXPECT_TRUE(done[0].out);
+  EXPECT_TRUE(done[0].kept);
+  EXPECT_EQ(swap.loadable(kSession), 5);
+  EXPECT_EQ(hit(23), 5);
+  EXPECT_FALSE(swap.drop(kSession, 6.0));
+  EXPECT_EQ(swap.host_blocks(), 0);
+  kv.drop(kept);
+}
+
+TEST_F(SwapSpaceTest, ACopyAheadOfNeedStandsBackForOthers) {
+  TurnRequest other;
+  other.client = 1;
+  const KeptBlocks urgent = leave(other, 12);
+  swap.copy_ahead(0.0, kSession, kept, 5);
+  swap.copy_out(2.0, kSession + 1, urgent, 3);  // runs at once, and the first goes on at t = 5
+  const auto first = swap.poll(5.0);
+  ASSERT_EQ(first.size(), 1U);
+  EXPECT_EQ(first[0].session, kSession + 1);
+  EXPECT_FALSE(first[0].kept);
+  EXPECT_TRUE(swap.poll(7.9).empty());
+  ASSERT_EQ(swap.poll(8.0).size(), 1U);
+  kv.drop(urgent);
+  kv.drop(kept);
+}
+
+TEST_F(SwapSpaceTest, ACopyAheadOfNeedBecomesOneOut) {
+  swap.copy_ahead(0.0, kSession, kept, 5);
+  swap.copy_out(3.0, kSession, kept, 5);
+  EXPECT_EQ(swap.host_blocks(), 5);
+  EXPECT_EQ(swap.stored_blocks(), 5);
+  const auto done = swap.poll(5.0);
+  ASSERT_EQ(done.size(), 1U);
+  EXPECT_FALSE(done[0].kept);
+  kv.drop(kept);
+}
+
+TEST_F(SwapSpaceTest, ACopyAheadOfNeedIsCalledOff) {
+  swap.copy_ahead(0.0, kSession, kept, 5);
+  swap.taken_over(kSession);
+  EXPECT_EQ(swap.host_blocks(), 0);
+  EXPECT_TRUE(swap.poll(9.0).empty());
+  swap.copy_ahead(9.0, kSession, kept, 5);
+  EXPECT_FALSE(swap.drop(kSession, 10.0));  // its blocks stay kept
+  EXPECT_TRUE(swap.poll(99.0).empty());
+  kv.drop(kept);
+}
+
 TEST_F(SwapSpaceTest, ALoadWaitsForRoom) {
   swap.copy_out(0.0, kSession, kept, 5);
   (void)swap.poll(5.0);

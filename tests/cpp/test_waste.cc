@@ -91,6 +91,18 @@ TEST(Loss, IsInPartsWhatTheWastesAddUp) {
   EXPECT_EQ(loss_of(full, simple_cost()).swap_out, kForever);
 }
 
+TEST(Loss, WithACopyOnTheHostLettingGoCostsALoadAtMost) {
+  PauseContext pause = simple_pause();
+  pause.other_tokens = 40'000;
+  EXPECT_DOUBLE_EQ(loss_of(pause, simple_cost()).drop, 3888.0);
+  pause.on_host = true;
+  EXPECT_DOUBLE_EQ(loss_of(pause, simple_cost()).drop, 1000.0);
+  pause.host_memory_free = false;  // it is there all the same
+  EXPECT_DOUBLE_EQ(loss_of(pause, simple_cost()).drop, 1000.0);
+  pause.loss_share = 0.0;  // blocks that survive in the cache need no load
+  EXPECT_DOUBLE_EQ(loss_of(pause, simple_cost()).drop, 0.0);
+}
+
 TEST(LeastWaste, TiesGoToTheReversibleHandling) {
   EXPECT_EQ(least_waste({1.0, 1.0, 1.0}), Handling::kPreserve);
   EXPECT_EQ(least_waste({2.0, 1.0, 1.0}), Handling::kSwap);

@@ -73,7 +73,8 @@ class TinyEngine {
     if (::testing::Test::HasFatalFailure()) return;
     for (const SessionHandle session : plan.forget) {
       ASSERT_FALSE(held.contains(session)) << "forgotten while it keeps KV: " << session;
-      ASSERT_FALSE(host.contains(session)) << "forgotten with KV on the host: " << session;
+      ASSERT_FALSE(host.contains(session) || copying_.contains(session))
+          << "forgotten with KV on the host: " << session;
       forgotten.push_back(session);
     }
     if (!plan.run_order.empty()) reorder(plan.run_order);
@@ -132,12 +133,20 @@ class TinyEngine {
     for (const SessionHandle session : plan.drop_host) {
       host.erase(session);
       loading_.erase(session);
+      copying_.erase(session);
       if (leaving_.contains(session)) leaving_[session].dropped = true;
     }
     for (const SessionHandle session : plan.swap_out) {
       ASSERT_TRUE(held.contains(session)) << "told to swap what is not kept: " << session;
-      leaving_[session] = {held[session], now + kCopyTime};
+      const bool under_way = copying_.contains(session);
+      leaving_[session] = under_way ? copying_[session] : CopyJob{held[session], now + kCopyTime};
+      copying_.erase(session);
       held.erase(session);
+    }
+    for (const SessionHandle session : plan.copy_ahead) {
+      ASSERT_TRUE(held.contains(session)) << "told to copy what is not kept: " << session;
+      ASSERT_TRUE(copying_.empty()) << "told to copy two sessions ahead of need";
+      copying_[session] = {held[session], now + kCopyTime};
     }
     for (const SessionHandle session : plan.prefetch) {
       ASSERT_TRUE(host.contains(session)) << "told to load what is not there: " << session;
@@ -147,6 +156,7 @@ class TinyEngine {
     Tokens room = 0;
     for (const auto& [session, tokens] : host) room += tokens;
     for (const auto& [session, copy] : leaving_) room += copy.dropped ? 0 : copy.tokens;
+    for (const auto& [session, copy] : copying_) room += copy.tokens;
     ASSERT_LE(room, host_capacity_) << "host memory is full";
   }
 
@@ -159,6 +169,14 @@ class TinyEngine {
       }
       copy = leaving_.erase(copy);
       if (job.dropped) continue;
+      host[session] = job.tokens;
+      core.swapped_out(now, session);
+    }
+    for (const auto& [session, job] : std::exchange(copying_, {})) {
+      if (job.done > now) {
+        copying_[session] = job;
+        continue;
+      }
       host[session] = job.tokens;
       core.swapped_out(now, session);
     }
@@ -302,7 +320,7 @@ class TinyEngine {
   Tokens capacity_;
   std::int64_t slots_;
   Tokens host_capacity_;
-  std::map<SessionHandle, CopyJob> leaving_, loading_;
+  std::map<SessionHandle, CopyJob> leaving_, copying_, loading_;
   std::map<RequestHandle, Turn> turns_;  // waiting and running
   std::vector<Running> running_;
   RequestHandle next_request_ = 0;

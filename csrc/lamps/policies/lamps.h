@@ -46,6 +46,7 @@ class LampsRules : public Rules {
 
   [[nodiscard]] bool keeps() const override { return true; }
   [[nodiscard]] bool prefetches() const override { return true; }
+  [[nodiscard]] bool copies_ahead() const override { return true; }
   [[nodiscard]] Verdict decide(Seconds now, SessionHandle handle) const override;
   [[nodiscard]] std::vector<SessionHandle> release_order(Seconds now) const override;
 

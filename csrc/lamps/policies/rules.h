@@ -82,6 +82,9 @@ class Rules {
   [[nodiscard]] virtual bool keeps() const { return false; }  // KV at the end of a turn, at all
   // Whether KV on the host is fetched back into free blocks shortly before a predicted return.
   [[nodiscard]] virtual bool prefetches() const { return false; }
+  // Whether kept KV is copied to the host while the link is idle, so that letting it go later is
+  // free.
+  [[nodiscard]] virtual bool copies_ahead() const { return false; }
   // For a paused session that keeps KV: when its pause begins and whenever `again` has passed.
   [[nodiscard]] virtual Verdict decide(Seconds /*now*/, SessionHandle /*session*/) const {
     return {};

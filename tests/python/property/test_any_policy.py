@@ -36,10 +36,9 @@ class AnyPolicyMachine(PolicyMachine):
         self.m.copies_end()
 
     @rule(data=st.data())
-    @precondition(lambda self: self.m.host or self.m.leaving or self.m.loading)
+    @precondition(lambda self: self.m.on_host())
     def lose(self, data):
-        somewhere = sorted({*self.m.host, *self.m.leaving, *self.m.loading})
-        self.m.lose(data.draw(st.sampled_from(somewhere)))
+        self.m.lose(data.draw(st.sampled_from(sorted(self.m.on_host()))))
 
     def end(self, handle, *, keep, aborted=False):
         super().end(handle, keep=keep and self.m.core.keeps(), aborted=aborted)
@@ -63,7 +62,7 @@ class AnyPolicyMachine(PolicyMachine):
         if self.policy == "thunder":
             self.m.now += FORCED_RESUME
         super().teardown()
-        assert not self.m.host
+        assert not self.m.on_host()
 
 
 TestAnyPolicy = AnyPolicyMachine.TestCase
