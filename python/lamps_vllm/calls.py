@@ -11,15 +11,18 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from logging import Logger
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vllm.v1.request import RequestStatus
+
+if TYPE_CHECKING:
+    from vllm.v1.request import Request
 
 _NAME = r"[A-Za-z_][\w.\-/:]*"
 _JSON_NAME = re.compile(rf'"(?:name|tool|tool_name|function)"\s*:\s*"(?P<name>{_NAME})"')
 _BARE_NAME = re.compile(rf"\s*(?P<name>{_NAME})")
-_SHORT, _LONG = (
-    24,
-    96,
-)  # tokens read after a marker; the longer piece if the name is not in the shorter
+_SHORT, _LONG = 24, 96  # tokens read after a marker; the longer if the name is not in the shorter
 _BEFORE = 8  # tokens in which a marker of several tokens begins, counted back from the telling one
 _MOST_CALLS = 4  # of one turn; more are not told apart
 _SEARCHED = 8192  # last tokens of a turn that are searched
@@ -177,6 +180,38 @@ class CallReader:
         """Of a marker of several tokens the longest: it is there however its neighbours are joined."""
         pieces = self._tokenizer.encode(marker, add_special_tokens=False)
         return max(pieces, key=lambda piece: len(self._text([piece])), default=None)
+
+
+class TurnCalls:
+    """The tools that finished turns call. No turn fails over it: without a tokenizer nothing is known.
+
+    Args:
+        tokenizer: of the model; None: there is none.
+        logger: hears once why no calls are read.
+    """
+
+    def __init__(self, tokenizer: Tokenizer | None, logger: Logger) -> None:
+        self._logger = logger
+        self._reader: CallReader | None = None
+        try:
+            self._reader = CallReader(tokenizer) if tokenizer is not None else None
+        except Exception as error:  # a tokenizer of another kind
+            logger.warning("LAMPS does not read tool calls: %r", error)
+
+    def of(self, request: "Request") -> list[str] | None:
+        """Names in order, none if the turn answers a person; None: not known."""
+        if self._reader is None:
+            return None
+        try:
+            names = self._reader.names(request.output_token_ids)
+        except Exception as error:  # tokens a tokenizer cannot turn into text
+            self._reader = None
+            self._logger.warning("LAMPS reads no more tool calls: %r", error)
+            return None
+        # Cut off before a call, or forced into a schema: the arguments of a call whose name the client
+        # chose look like any other answer.
+        cut_off = request.status == RequestStatus.FINISHED_LENGTH_CAPPED
+        return names or (None if cut_off or request.use_structured_output else [])
 
 
 def _calls_in_json(text: str) -> list[str]:

@@ -18,7 +18,7 @@ from vllm.v1.core.sched.request_queue import SchedulingPolicy, create_request_qu
 from vllm.v1.request import Request, RequestStatus
 
 import lamps_ext
-from lamps_vllm.calls import CallReader
+from lamps_vllm.calls import TurnCalls
 from lamps_vllm.compat import require_hooks
 from lamps_vllm.connector import LampsConnector
 from lamps_vllm.decisions import DecisionLog
@@ -77,7 +77,8 @@ class LampsScheduler(PausedRequests):
             self.kv_holding_waiting = create_request_queue(self.policy)
         self._keeps = self._core.keeps() and manager.enable_caching
         self._book = SessionBook(self.hash_block_size)
-        self._reader = self._call_reader()
+        # vLLM loads the tokenizer for structured output; we only borrow it.
+        self._calls = TurnCalls(getattr(self.structured_output_manager, "tokenizer", None), logger)
         self._turns = TurnTable()
         self._holds = HeldBlocks(manager.block_pool, self._tokens_per_block)
         self._swaps = SessionSwaps(tier, self._holds) if tier is not None and self._keeps else None
@@ -218,33 +219,8 @@ class LampsScheduler(PausedRequests):
         self._turns.drop(request)
         self._events.append(
             (lamps_ext.FINISHED, self.clock(), turn, request.num_output_tokens,
-             request.num_tokens, held, not well, self._calls_of(request) if well else None)
+             request.num_tokens, held, not well, self._calls.of(request) if well else None)
         )  # fmt: skip
-
-    def _call_reader(self) -> CallReader | None:
-        """vLLM loads the tokenizer beside the scheduler, for structured output; we only borrow it."""
-        tokenizer = getattr(self.structured_output_manager, "tokenizer", None)
-        try:
-            if tokenizer is not None:
-                return CallReader(tokenizer)
-        except Exception as error:  # a tokenizer of another kind
-            logger.warning("LAMPS does not read tool calls: %r", error)
-        return None
-
-    def _calls_of(self, request: Request) -> list[str] | None:
-        """The tools a finished turn calls; None: not known."""
-        if self._reader is None:
-            return None
-        try:
-            names = self._reader.names(request.output_token_ids)
-        except Exception as error:  # tokens a tokenizer cannot turn into text
-            self._reader = None
-            logger.warning("LAMPS reads no more tool calls: %r", error)
-            return None
-        # Cut off before a call, or forced into a schema: the arguments of a call whose name the client
-        # chose look like any other answer.
-        cut_off = request.status == RequestStatus.FINISHED_LENGTH_CAPPED
-        return names or (None if cut_off or request.use_structured_output else [])
 
     def _free_cap(self, request: Request) -> int:
         """max_tokens, where a client chose it; 0 where it is the default, or a length is forced."""

@@ -41,7 +41,7 @@ def serve(driver: Driver, turns: int, **how) -> None:
 def test_tools_are_learned_and_logged_by_name(tmp_path):
     log = tmp_path / "log"
     driver = Driver(blocks=200, lamps={"decision_log": str(log)})
-    driver.scheduler._reader = Reader("search")
+    driver.scheduler._calls._reader = Reader("search")
     serve(driver, 4, session_id="a")
     scores = {(s["what"], s["name"]): s["scored"] for s in driver.scheduler._core.scores()}
     assert scores["tool", "search"] == 3
@@ -65,17 +65,17 @@ def test_a_reader_that_fails_is_put_away_and_serving_goes_on(caplog):
     logger.addHandler(caplog.handler)
     try:
         driver = Driver(blocks=200)
-        driver.scheduler._reader = BrokenReader()
+        driver.scheduler._calls._reader = BrokenReader()
         serve(driver, 3, session_id="a")
     finally:
         logger.removeHandler(caplog.handler)
-    assert driver.scheduler._reader is None
+    assert driver.scheduler._calls._reader is None
     assert "no such token" in caplog.text
     assert not driver.scheduler._faulted
 
 
 def test_without_a_tokenizer_nothing_is_read():
-    assert Driver(blocks=64).scheduler._reader is None
+    assert Driver(blocks=64).scheduler._calls._reader is None
 
 
 @pytest.mark.parametrize(
@@ -88,19 +88,19 @@ def test_without_a_tokenizer_nothing_is_read():
 )
 def test_a_turn_that_shows_no_call_may_still_have_made_one(status, constrained, calls):
     scheduler = Driver(blocks=64).scheduler
-    scheduler._reader = Reader()
+    scheduler._calls._reader = Reader()
     request = SimpleNamespace(
         output_token_ids=[1], status=status, use_structured_output=constrained
     )
-    assert scheduler._calls_of(request) == calls
-    scheduler._reader = Reader("search")
-    assert scheduler._calls_of(request) == ["search"]
+    assert scheduler._calls.of(request) == calls
+    scheduler._calls._reader = Reader("search")
+    assert scheduler._calls.of(request) == ["search"]
 
 
 def test_predictions_outlive_the_scheduler(tmp_path):
     options = {"predictions": str(tmp_path / "p"), "predictions_seconds": 3600.0}
     first = Driver(blocks=200, lamps=options)
-    first.scheduler._reader = Reader("build", "test")
+    first.scheduler._calls._reader = Reader("build", "test")
     serve(first, 4, session_id="a")
     first.scheduler.shutdown()
     text = (tmp_path / "p").read_text()
