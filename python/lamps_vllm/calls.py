@@ -7,6 +7,7 @@ known the turn's first tokens are read: some models answer with a bare JSON obje
 generated token, and a turn costs well under 200 us (benchmarks/python/bench_shim.py).
 """
 
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -109,10 +110,13 @@ class CallReader:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._formats: list[tuple[_Format, int]] = []
+        self._spelled: list[_Format] = []
+        """Whose markers this model writes in several tokens."""
         for form in _FORMATS:
             anchor = self._single(form.marker)
             if anchor is None and form.plain:
                 anchor = self._telling_piece(form.marker)
+                self._spelled.append(form)
             if anchor is not None:
                 self._formats.append((form, anchor))
         self._thought = self._single(_END_OF_THOUGHT)
@@ -126,7 +130,7 @@ class CallReader:
             names = self._names_of(form, anchor, ids)
             if names:
                 return names
-        return self._bare(ids)
+        return self._spelt_out(ids) or self._bare(ids)
 
     def _names_of(self, form: _Format, anchor: int, ids: list[int]) -> list[str]:
         names: list[str] = []
@@ -155,6 +159,21 @@ class CallReader:
             if whole:
                 break
         return ""
+
+    def _spelt_out(self, ids: list[int]) -> list[str]:
+        """Calls whose marker was not written in its usual tokens, as grammars make models do.
+
+        Of a long turn only the beginning and the end are read.
+        """
+        if not self._spelled:
+            return []
+        parts = [ids] if len(ids) <= _WHOLE else [ids[:_LONG], ids[-_WHOLE:]]
+        patterns = [pattern for form in self._spelled for pattern in form.names]
+        for text, pattern in itertools.product(map(self._text, parts), patterns):
+            names = [match["name"] for match in pattern.finditer(text)]
+            if names:
+                return names[:_MOST_CALLS]
+        return []
 
     def _bare(self, ids: list[int]) -> list[str]:
         """Calls without any marker: the whole turn is JSON (perhaps fenced) or [name(...), ...]."""

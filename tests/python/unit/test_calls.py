@@ -117,6 +117,16 @@ def test_more_calls_than_are_told_apart(tokenizers):
     assert CallReader(tokenizer).names(ids) == ["t"] * 4
 
 
+@pytest.mark.parametrize("before", [0, 50, 1000], ids="{} tokens before".format)
+def test_a_marker_cut_into_other_tokens_than_usual(tokenizers, before):
+    """A grammar lets the model choose any pieces that spell the marker."""
+    tokenizer = tokenizers["plain"]
+    ids = tokenizer.encode("Paris " * before)
+    for character in f"<tool_call>\n{call('search', city='Paris')}\n</tool_call>":
+        ids += tokenizer.encode(character)
+    assert CallReader(tokenizer).names(ids) == ["search"]
+
+
 @pytest.mark.parametrize("family", ["qwen", "mistral", "plain"])
 def test_a_long_turn_costs_little(tokenizers, family):
     tokenizer = tokenizers[family]
