@@ -26,7 +26,6 @@ from rich.table import Table
 from lamps_vllm.replay.generate import MixOptions, generate_mix
 from lamps_vllm.replay.metrics import RunMetrics, measure
 from lamps_vllm.replay.records import Identity
-from lamps_vllm.replay.workload import Segment, Session
 
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
@@ -55,23 +54,6 @@ COLUMNS = (
 )  # fmt: skip
 STOCK, PRIORITY = "stock", "priority"
 CALLS, ORACLE = TOLD = "calls", "oracle"
-# Of these classes every call is, or every second, a person's next message: no call in the tokens.
-PEOPLE = {"Chatbot": 1, "Image": 2, "TTS": 2}
-
-
-def calls_in(session: Session, index: int) -> list[str]:
-    """The tool whose call would be in the tokens of a turn, if they were a model's."""
-    tool = session.segments[index].tool
-    people = PEOPLE.get(tool)
-    return [] if tool is None or (people and (index + 1) % people == 0) else [tool]
-
-
-def truth(segment: Segment) -> dict[str, Any]:
-    """Everything a client can say about a turn."""
-    told: dict[str, Any] = {"expected_output_tokens": segment.output_tokens}
-    if segment.call_seconds is None:
-        return {**told, "final_turn": True}
-    return {**told, "tool": segment.tool, "expected_call_seconds": segment.call_seconds}
 
 
 def serve(job: tuple[str, str, int, int, Identity]) -> tuple[tuple[str, str, int], RunMetrics]:
@@ -96,10 +78,11 @@ def serve(job: tuple[str, str, int, int, Identity]) -> tuple[tuple[str, str, int
         scheduler = make_scheduler(LampsScheduler, make_config(blocks=case.blocks, lamps=options))
     if arm == CALLS:
         calls = {
-            f"{s.id}.{i}": calls_in(s, i) for s in workload.sessions for i in range(len(s.segments))
-        }
-        scheduler._calls_of = lambda request: calls[request.request_id]
-    hints = truth if arm == ORACLE else lambda segment: None
+            f"{s.id}.{i}": [tool] if (tool := s.called_tool(i)) else []
+            for s in workload.sessions for i in range(len(s.segments))
+        }  # fmt: skip
+        scheduler._calls.of = lambda request: calls[request.request_id]
+    hints = (lambda segment: segment.truth) if arm == ORACLE else (lambda segment: None)
     figures = measure(replay(workload, scheduler, identity=identity, seed=seed, hints=hints))
     if figures.failed:
         raise RuntimeError(f"{figures.failed} sessions of {job} did not finish")

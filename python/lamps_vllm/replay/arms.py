@@ -47,6 +47,8 @@ BUILT_IN = {
         _built_in("priority", VLLM, Identity.PRIORITY, ("--scheduling-policy", "priority")),
         _built_in("lamps", LAMPS, Identity.SESSION_ID),
         _built_in("lamps-no-id", LAMPS, Identity.NONE),
+        _built_in("lamps-tools", LAMPS, Identity.TOOLS),
+        _built_in("lamps-oracle", LAMPS, Identity.ORACLE),
     )
 }
 

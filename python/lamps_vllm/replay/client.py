@@ -89,12 +89,17 @@ class Context:
             "return_token_ids": True,
         }
 
-    def hint(self, index: int) -> dict[str, Any]:
-        """What the client expects of segment `index`, where the workload says so."""
-        expected = self._session.segments[index].expected_output_tokens
-        if expected is None:
-            return {}
-        return {"vllm_xargs": {HINT_KEY: json.dumps({"expected_output_tokens": expected})}}
+    def hint(self, index: int, identity: Identity) -> dict[str, Any]:
+        """What the client says about segment `index`: what the workload expects, or all there is."""
+        segment = self._session.segments[index]
+        told: dict[str, Any] = {}
+        if segment.expected_output_tokens is not None:
+            told["expected_output_tokens"] = segment.expected_output_tokens
+        if identity is Identity.ORACLE:
+            told = segment.truth
+        elif identity is Identity.TOOLS and (tool := self._session.called_tool(index)):
+            told["tool"] = tool
+        return {"vllm_xargs": {HINT_KEY: json.dumps(told)}} if told else {}
 
     def take(self, index: int, answer: Answer) -> None:
         """Appends what was generated. Raises TurnError if the length is not the forced one."""
@@ -198,7 +203,7 @@ class Replay:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        if self._options.identity is Identity.SESSION_ID:
+        if self._options.identity in (Identity.SESSION_ID, Identity.ORACLE):
             body["session_id"] = session.id
         elif self._options.identity is Identity.PRIORITY:
             body["priority"] = order
@@ -226,7 +231,7 @@ class Replay:
         self, index: int, planned: float, common: dict[str, Any], context: Context
     ) -> TurnRecord:
         await asyncio.sleep(max(0.0, planned - self._now()))
-        body = common | context.body(index) | context.hint(index)
+        body = common | context.body(index) | context.hint(index, self._options.identity)
         turn = TurnRecord(index=index, planned=planned, sent=self._now())
         try:
             answer = await stream_turn(self._http, context.path, body, turn, self._now)

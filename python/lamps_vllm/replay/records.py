@@ -10,11 +10,17 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Identity(StrEnum):
-    """What a request tells the server about the session it belongs to."""
+    """What a request tells the server about the session it belongs to.
+
+    ``tools``: nothing but the tool that a turn calls, as the tokens of a real model would show it.
+    ``oracle``: the session, and hints about everything that will happen.
+    """
 
     SESSION_ID = "session_id"
     NONE = "none"
     PRIORITY = "priority"
+    TOOLS = "tools"
+    ORACLE = "oracle"
 
 
 class TurnRecord(BaseModel):

@@ -49,6 +49,15 @@ class Segment(BaseModel):
     kept_tokens: TokenCount | None = None
     expected_output_tokens: Annotated[float, Field(ge=1.0, le=MAX_TOKENS)] | None = None
 
+    @property
+    def truth(self) -> dict[str, Any]:
+        """Hints that say everything a client could know of the turn."""
+        told: dict[str, Any] = {"expected_output_tokens": self.output_tokens}
+        if self.call_seconds is None:
+            return {**told, "final_turn": True}
+        called = {"tool": self.tool} if self.tool else {}
+        return {**told, **called, "expected_call_seconds": self.call_seconds}
+
     @model_validator(mode="after")
     def _has_input(self) -> Self:
         if self.text is None and self.prompt_tokens < 1:
@@ -58,6 +67,10 @@ class Segment(BaseModel):
         if self.text is not None and self.kept_tokens is not None:
             raise ValueError("kept_tokens counts tokens: it does not go with text")
         return self
+
+
+# Of these classes of the mix every call is, or every second, a person's next message.
+_PEOPLE = {"Chatbot": 1, "Image": 2, "TTS": 2}
 
 
 class SharedPrefix(BaseModel):
@@ -106,6 +119,12 @@ class Session(BaseModel):
     def is_chat(self) -> bool:
         """True where the session replays real messages through the chat endpoint."""
         return self.segments[0].text is not None
+
+    def called_tool(self, index: int) -> str | None:
+        """The tool whose call the tokens of a turn would show, if they were a model's."""
+        tool = self.segments[index].tool
+        people = _PEOPLE.get(tool or "")
+        return None if people and (index + 1) % people == 0 else tool
 
     @property
     def tool_seconds(self) -> float:

@@ -30,6 +30,8 @@ def test_built_in_arms():
     lamps = command_line(parse_arm("lamps"), DEPLOYMENT, 8123)
     assert lamps[1:4] == ["-m", "lamps_vllm.cli", "serve"]
     assert parse_arm("lamps-no-id").identity is Identity.NONE
+    assert parse_arm("lamps-tools").identity is Identity.TOOLS
+    assert parse_arm("lamps-oracle").identity is Identity.ORACLE
     assert lamps[4:] == stock[5 - 1 :]
 
 

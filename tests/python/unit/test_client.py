@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 
 import pytest
 from aiohttp.test_utils import TestServer
 from fake_server import FakeServer
 
-from lamps_vllm.hints import Hints, parse_hints
+from lamps_vllm.hints import HINT_KEY, Hints, parse_hints
 from lamps_vllm.replay.client import Replay, ReplayError, ReplayOptions
 from lamps_vllm.replay.metrics import measure
 from lamps_vllm.replay.records import Identity, ReplayResult
@@ -85,6 +86,8 @@ def test_prompts_are_seeded_and_unique_per_session():
         (Identity.SESSION_ID, {"session_id": ["early", "late"]}),
         (Identity.PRIORITY, {"priority": [0, 1]}),
         (Identity.NONE, {}),
+        (Identity.TOOLS, {}),
+        (Identity.ORACLE, {"session_id": ["early", "late"]}),
     ],
 )
 def test_identity(identity, expected):
@@ -106,6 +109,34 @@ def test_what_the_client_expects_is_sent_as_a_hint():
     first, second = fake.of_session("a")
     assert parse_hints(first["vllm_xargs"]) == (Hints(expected_output_tokens=42.5), [])
     assert "vllm_xargs" not in second
+
+
+@pytest.mark.parametrize(
+    ("identity", "told"),
+    [
+        (Identity.ORACLE, [{"expected_output_tokens": 3, "tool": "grep", "expected_call_seconds": 0.01},
+                           {"expected_output_tokens": 3, "tool": "Chatbot", "expected_call_seconds": 0.01},
+                           {"expected_output_tokens": 2, "final_turn": True}]),
+        (Identity.TOOLS, [{"tool": "grep"}, None, None]),
+        (Identity.NONE, [None, None, None]),
+    ],
+)  # fmt: skip
+def test_what_an_identity_tells(identity, told):
+    """A person's next message is no call that a model's tokens would show."""
+    fake = FakeServer()
+    segments = (
+        Segment(prompt_tokens=20, output_tokens=3, call_seconds=0.01, tool="grep"),
+        Segment(prompt_tokens=4, output_tokens=3, call_seconds=0.01, tool="Chatbot"),
+        Segment(prompt_tokens=4, output_tokens=2),
+    )
+    run(fake, Session(id="a", arrival=0.0, segments=segments),
+        options=replace(OPTIONS, identity=identity))  # fmt: skip
+    bodies = [body for body in fake.bodies if len(body["prompt"]) >= 20]
+    hints = [
+        json.loads(body["vllm_xargs"][HINT_KEY]) if "vllm_xargs" in body else None
+        for body in bodies
+    ]
+    assert hints == told
 
 
 def test_times_and_counts_of_a_turn():
