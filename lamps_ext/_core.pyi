@@ -20,6 +20,7 @@ __all__: list[str] = [
     "DeviceError",
     "Engine",
     "FINISHED",
+    "HOST_LOST",
     "HostTier",
     "InvalidOption",
     "InvariantViolation",
@@ -736,6 +737,7 @@ ADMITTED: int = 1
 ARRIVE: int = 0
 COPY: int = 10
 FINISHED: int = 3
+HOST_LOST: int = 11
 LOADED: int = 9
 PREEMPTED: int = 2
 PRESSURE: int = 6

@@ -31,7 +31,8 @@ enum Event : int {
   kSkipped,
   kSwappedOut,
   kLoaded,
-  kCopy
+  kCopy,
+  kHostLost
 };
 
 template <typename T>
@@ -112,9 +113,11 @@ void apply(PolicyCore& core, const py::tuple& event) {
       return core.loaded(field<double>(event, 1), field<lamps::SessionHandle>(event, 2));
     case kCopy:  // (kind, bytes, seconds)
       return core.observe_copy(field<lamps::Bytes>(event, 1), field<double>(event, 2));
+    case kHostLost:  // (kind, session)
+      return core.host_lost(field<lamps::SessionHandle>(event, 1));
     default:
       throw lamps::InvalidOption("event kind = " + std::to_string(field<int>(event, 0)) +
-                                 ": expected an integer in [0, 10]");
+                                 ": expected an integer in [0, 11]");
   }
 }
 
@@ -257,6 +260,7 @@ void bind_policy(py::module_& m) {
   m.attr("SWAPPED_OUT") = static_cast<int>(kSwappedOut);
   m.attr("LOADED") = static_cast<int>(kLoaded);
   m.attr("COPY") = static_cast<int>(kCopy);
+  m.attr("HOST_LOST") = static_cast<int>(kHostLost);
   py::class_<PolicyCore>(m, "PolicyCore", "The policy core of one engine; see csrc/lamps/policy.h.")
       .def(py::init<const lamps::Engine&, const lamps::Options&>(), py::arg("engine"),
            py::arg("options"))

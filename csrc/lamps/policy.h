@@ -140,6 +140,8 @@ class PolicyCore {
   // has returned, lost its KV or ended meanwhile, and drop_host has been or will be told.
   void swapped_out(Seconds now, SessionHandle session);
   void loaded(Seconds now, SessionHandle session);
+  // The session's host copy is gone, or could not be made. What is kept of its KV stays kept.
+  void host_lost(SessionHandle session);
   void observe_step(const StepLoad& load, Seconds measured);
   void observe_copy(Bytes bytes, Seconds measured) { cost_.observe_copy(bytes, measured); }
 

@@ -34,6 +34,11 @@ void PolicyCore::loaded(Seconds now, SessionHandle handle) {
   if (session.state == SessionState::kPaused) schedule_decision(now, handle, Verdict::kUsual);
 }
 
+void PolicyCore::host_lost(SessionHandle handle) {
+  if (!ledger_.has_session(handle) || ledger_.session(handle).copy == Copy::kNone) return;
+  ledger_.session(handle).held_tokens > 0 ? forget_host(handle) : released(handle);
+}
+
 void PolicyCore::forget_host(SessionHandle handle) {
   if (on_host_.contains(handle)) on_host_.remove(handle);
   ledger_.drop_host(handle);

@@ -108,6 +108,8 @@ _HOOKS = (
     _Hook(_CONNECTOR, "SupportsHMA.request_finished_all_groups", "swapping: what a request leaves"),
     _Hook(_POOL, "BlockPool.evict_blocks", "swapping: blocks copied out are handed out first"),
     _Hook(_POOL, "BlockPool.get_new_blocks", "swapping: room for KV that is fetched back ahead of its turn"),
+    _Hook(_POOL, "BlockPool.unpin_blocks", "swapping: blocks that are let go while a copy reads them",
+          _takes("blocks", "on_reuse")),
     _Hook(_POOL, "BlockPool._insert_block_hash", "swapping: KV that was fetched back can be found",
           _takes("block_hash_with_group_id", "block", "num_tokens")),
     _Hook(_POOL, "BlockHashToBlockMap.get_one_block", "swapping: what is still in the pool is not fetched"),

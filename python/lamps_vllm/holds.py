@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """KV blocks kept for sessions whose call runs."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ class HeldBlocks:
         self._pool = pool
         self._tokens_per_block = tokens_per_block
         self._blocks: dict[int, list[KVCacheBlock]] = {}
+        self.free: Callable[[Iterable[KVCacheBlock]], None] = pool.free_blocks
+        """How what is let go returns to the pool, the block to be reused first in front."""
 
     def __bool__(self) -> bool:
         return bool(self._blocks)
@@ -59,8 +61,12 @@ class HeldBlocks:
         kept = self._blocks.pop(session, None)
         if kept is None:
             return False
-        self._pool.free_blocks(reversed(kept))
+        self.free(reversed(kept))
         return True
+
+    def blocks_of(self, session: int) -> "list[KVCacheBlock]":
+        """The session's blocks in allocation order; they stay kept."""
+        return list(self._blocks.get(session, ()))
 
     def hand_over(self, session: int) -> "list[KVCacheBlock]":
         """Gives up the session's blocks with their references, in allocation order."""

@@ -133,9 +133,8 @@ class LampsScheduler(PausedRequests):
         super()._free_blocks(request)
 
     def reset_prefix_cache(self, *args: Any, **kwargs: Any) -> bool:
-        lost = self._holds.release_all()
-        if self._swaps is not None:
-            lost += self._swaps.reset()
+        lost = self._swaps.reset() if self._swaps is not None else []
+        lost += self._holds.release_all()
         self._events += [(lamps_ext.RELEASED, session) for session in lost]
         return super().reset_prefix_cache(*args, **kwargs)
 
@@ -181,11 +180,12 @@ class LampsScheduler(PausedRequests):
         if self.policy == SchedulingPolicy.PRIORITY:
             request.priority = self._book.number_of(session)
         turn = self._turns.add(request, session, hints.final_turn)
-        shared = self._referenced_tokens(request) - self._holds.unique_tokens(session)
+        here = self._referenced_tokens(request)
+        shared = here - self._holds.unique_tokens(session)
         on_host = 0
         if self._swaps is not None:
             shared -= self._swaps.resident_tokens(session)
-            on_host = self._swaps.found_tokens(request)
+            on_host = max(self._swaps.found_tokens(request) - here, 0)
         self._events.append(
             (lamps_ext.ARRIVE, self.clock(), turn, session, request.num_prompt_tokens,
              max(shared, 0), hints.for_core(), on_host,
@@ -243,7 +243,7 @@ class LampsScheduler(PausedRequests):
         if self._swaps is not None:
             self._events += self._swaps.settle(now)
         events, self._events = self._events, []
-        admit, release, forget, run_order, drop, swap_out, prefetch, _ = self._core.begin_step(
+        admit, release, forget, run_order, *host = self._core.begin_step(
             now,
             int(self.kv_cache_manager.block_pool.get_num_free_blocks() * self._tokens_per_block),
             self.max_num_scheduled_tokens,
@@ -252,10 +252,11 @@ class LampsScheduler(PausedRequests):
             context,
             events,
         )
-        for session in release:
-            self._holds.release(session)
         if self._swaps is not None:
-            self._swaps.carry_out(drop, swap_out, prefetch)
+            self._swaps.carry_out(release, *host)
+        else:
+            for session in release:
+                self._holds.release(session)
         if run_order and self.policy != SchedulingPolicy.PRIORITY:  # which picks victims itself
             self._reorder_running(run_order)
         self.waiting.open(map(self._turns.request, admit))

@@ -91,6 +91,8 @@ class PausedRequests(AsyncScheduler):
         """The client closed or aborted a parked request: nobody comes back for its KV."""
         if self._holds.release(session):
             self._events.append((lamps_ext.RELEASED, session))
+            if self._swaps is not None:
+                self._swaps.drop(session)
 
     def _forget_pauses(self, session: int) -> None:
         """The core knows the session no more, and its handle may be given to another one."""

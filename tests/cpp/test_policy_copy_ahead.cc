@@ -166,6 +166,43 @@ TEST_F(CopyAhead, WhatTheCallerLosesIsLostEverywhere) {
   core.check_invariants();
 }
 
+TEST_F(CopyAhead, ACopyThatFailsLeavesWhatIsKept) {
+  EXPECT_EQ(step(0.1).copy_ahead, Sessions{0});
+  core.host_lost(0);
+  EXPECT_EQ(core.ledger().copying_tokens(), 0);
+  EXPECT_EQ(core.ledger().host_tokens(), 0);
+  EXPECT_EQ(core.ledger().held_tokens(), kContext);
+  const StepPlan plan = step(0.2);
+  EXPECT_TRUE(plan.copy_ahead.empty());  // once is enough
+  EXPECT_TRUE(plan.drop_host.empty());   // the caller knows
+  EXPECT_TRUE(plan.release.empty());
+  core.swapped_out(0.3, 0);
+  EXPECT_EQ(core.ledger().session(0).copy, Copy::kNone);
+}
+
+TEST_F(CopyAhead, AHostCopyThatIsLostLeavesWhatIsKept) {
+  copy(0.1);
+  core.host_lost(0);
+  EXPECT_EQ(core.ledger().host_tokens(), 0);
+  EXPECT_EQ(core.ledger().held_tokens(), kContext);
+  core.host_lost(0);  // nothing more to lose
+  EXPECT_EQ(core.ledger().held_tokens(), kContext);
+  EXPECT_EQ(let_go_under_pressure(0.2), Sessions{0});
+  EXPECT_EQ(core.counters().released, 1);
+}
+
+TEST_F(CopyAhead, KvThatWasOnlyOnTheHostIsLostWithIt) {
+  copy(0.1);
+  EXPECT_EQ(let_go_under_pressure(0.2), Sessions{0});
+  core.arrive(0.3, testing::turn(10, 0, 400));
+  EXPECT_EQ(core.ledger().request(10).host_tokens, kContext);
+  core.host_lost(0);
+  EXPECT_EQ(core.ledger().request(10).host_tokens, 0);
+  EXPECT_EQ(core.ledger().host_tokens(), 0);
+  EXPECT_TRUE(step(0.4, kCapacity).drop_host.empty());
+  core.host_lost(99);  // of a session that is over
+}
+
 TEST_F(CopyAhead, NothingIsCopiedWhileKvGoesOut) {
   crowd(core, 1.0);
   Arrival arrival = testing::turn(1, 1, kContext - 32);

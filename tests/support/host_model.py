@@ -65,6 +65,14 @@ class HostModel(PolicyModel):
         self.gone.add(session)
         self.events.append((lamps_ext.RELEASED, session))
 
+    def lose_copy(self, session: int) -> None:
+        """The host's copy is gone, or will not be; what is kept stays."""
+        for place in (self.leaving, self.copying, self.host, self.loading):
+            place.pop(session, None)
+        if session not in self.held:
+            self.gone.add(session)
+        self.events.append((lamps_ext.HOST_LOST, session))
+
     def begin_step(self, slots: int) -> tuple[list[int], ...]:
         before = dict(self.held)
         free = self.free()

@@ -103,7 +103,7 @@ class HostIndex:
         first = len(hashes) - count
         if outcome == "done":
             for row, block_hash in enumerate(hashes[first:], first):
-                self._rows.setdefault(block_hash, (image, row))
+                self._rows[block_hash] = (image, row)  # where it is twice, the older one may go
             return
         del hashes[first:]
         if not hashes:

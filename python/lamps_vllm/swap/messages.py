@@ -30,6 +30,8 @@ class Orders(KVConnectorMetadata):
 
     loads: list[LoadOrder] = field(default_factory=list)
     stores: list[Order] = field(default_factory=list)
+    ahead: list[Order] = field(default_factory=list)
+    """Stores that nobody waits for: behind all other copies."""
 
 
 class Ended(NamedTuple):

@@ -24,8 +24,10 @@ class Where(enum.Enum):
 
     ELSEWHERE = enum.auto()
     """The core does not count on the host; what is there is spare."""
-    LEAVING = enum.auto()
+    STORING = enum.auto()
+    """On its way there. Its blocks are the copy's, or kept and only lent to it."""
     ON_HOST = enum.auto()
+    """There, and perhaps kept as well."""
     AWAITED = enum.auto()
     """A load is wanted, and waits for free blocks."""
     LOADING = enum.auto()
@@ -49,10 +51,11 @@ class Swapped:
 
 
 class SessionSwaps:
-    """The core's orders (swap_out, prefetch, drop_host), session by session.
+    """The core's orders (release, drop_host, swap_out, prefetch, copy_ahead), session by session.
 
-    Blocks of a copy are referenced until it is over. What was copied out is freed without its hash,
-    so it is the first that the pool hands out again; what came back is kept as if it had never left.
+    Blocks of a copy are referenced until it is over, or lent to it by those who keep them (see
+    :meth:`SwapTier.free`). What is freed because it is on the host loses its hash, so it is the first
+    that the pool hands out again; what came back is kept as if it had never left.
     """
 
     def __init__(self, tier: SwapTier, holds: HeldBlocks) -> None:
@@ -63,6 +66,7 @@ class SessionSwaps:
         self._now = 0.0
         tier.driven = True
         tier.index.on_lost = self._on_lost
+        holds.free = tier.free
 
     @property
     def _pool(self):
@@ -95,7 +99,7 @@ class SessionSwaps:
     def resident_tokens(self, handle: int) -> int:
         """Tokens in blocks that only copies of this session reference."""
         session = self._sessions.get(handle)
-        if session is None or session.where not in (Where.LEAVING, Where.LOADING):
+        if session is None or session.where not in (Where.STORING, Where.LOADING):
             return 0
         blocks = list(session.present)
         for job in self._tier.jobs_of(session.jobs):
@@ -111,37 +115,72 @@ class SessionSwaps:
 
     # --- orders of the core ---
 
-    def carry_out(self, drop_host: list[int], swap_out: list[int], prefetch: list[int]) -> None:
-        """The part of a step's plan that is about the host."""
-        for handle in drop_host:
+    def carry_out(
+        self,
+        release: list[int],
+        drop_host: list[int],
+        swap_out: list[int],
+        prefetch: list[int],
+        copy_ahead: list[int],
+    ) -> None:
+        """The part of a step's plan that is about kept KV and the host."""
+        for handle in drop_host:  # first: what loses both is not given away before the rest
             self.drop(handle)
+        for handle in release:
+            self.release(handle)
         for handle in swap_out:
             self.swap_out(handle)
         for handle in prefetch:
             self.prefetch(handle)
+        for handle in copy_ahead:
+            self.copy_ahead(handle)
+
+    def release(self, handle: int) -> None:
+        """Lets go of the KV kept for the session, which may be on the host as well."""
+        session = self._sessions.get(handle)
+        if session is not None and session.where is Where.ON_HOST:
+            self._demote(self._holds.hand_over(handle))
+        else:
+            self._holds.release(handle)
 
     def swap_out(self, handle: int) -> None:
         """Copies the KV kept for the session, then frees its blocks."""
-        blocks = self._holds.hand_over(handle)
         session = self._sessions.setdefault(handle, Swapped())
+        blocks = self._holds.hand_over(handle)
+        if blocks and session.where is Where.STORING:  # ahead of need, so far
+            (job,) = self._tier.jobs_of(session.jobs)
+            job.blocks, job.lent = blocks, False
+        else:
+            self._store(handle, session, blocks, stays=False)
+
+    def copy_ahead(self, handle: int) -> None:
+        """Copies the KV kept for the session, which stays kept."""
+        session = self._sessions.setdefault(handle, Swapped())
+        self._store(handle, session, self._holds.blocks_of(handle), stays=True)
+
+    def _store(
+        self, handle: int, session: Swapped, blocks: "list[KVCacheBlock]", *, stays: bool
+    ) -> None:
         session.chain = [block.block_hash for block in blocks]
         if not blocks:  # let go meanwhile
-            self._lose(handle, session)
+            self._lose(handle)
             return
         index = self._tier.index
         own = [b for b in blocks if b.ref_cnt == 1 and b.block_hash not in index]
         if not own:  # everything is there from last time, or in use by others
             index.claim(session.image)
-            self._demote(blocks)
+            if not stays:
+                self._demote(blocks)
             session.where = Where.ON_HOST
             self._events.append((lamps_ext.SWAPPED_OUT, self._now, handle))
             return
-        job = self._tier.store(session.image, own, kept=blocks, session=handle)
+        job = self._tier.store(session.image, own, kept=[] if stays else blocks, session=handle)
         if job is None:
-            self._pool.free_blocks(reversed(blocks))
-            self._lose(handle, session)
+            if not stays:
+                self._pool.free_blocks(reversed(blocks))
+            self._lose(handle)
             return
-        session.where, session.image, session.jobs = Where.LEAVING, job.image, {job.number}
+        session.where, session.image, session.jobs = Where.STORING, job.image, {job.number}
 
     def prefetch(self, handle: int) -> None:
         """Loads the session's KV into free blocks, as soon as there are enough."""
@@ -162,11 +201,9 @@ class SessionSwaps:
             self._tier.index.spare(session.image)
 
     def taken_over(self, handle: int) -> None:
-        """A turn of the session starts: a load that has not begun is the turn's own affair."""
-        session = self._sessions.get(handle)
-        if session is not None and session.where is Where.AWAITED:
-            session.where = Where.ON_HOST
-            self._awaited.discard(handle)
+        """A turn of the session starts: from here on its KV is the turn's own affair."""
+        self.drop(handle)
+        self._withdraw_events(handle)
 
     def forget(self, handle: int) -> None:
         """The session is over, and its handle free."""
@@ -174,18 +211,28 @@ class SessionSwaps:
         session = self._sessions.pop(handle, None)
         if session is not None and session.image is not None:
             self._tier.index.drop(session.image)
+        self._withdraw_events(handle)
+
+    def _withdraw_events(self, handle: int) -> None:
         self._events = [e for e in self._events if e[0] == lamps_ext.COPY or e[-1] != handle]
 
     def reset(self) -> list[int]:
-        """Nothing that a copy under way brings is of use any more; the sessions that lose KV.
+        """All kept KV is about to be let go, and nothing that a copy under way brings is of use.
 
         Blocks that are read are free at once, blocks that are written when their copies end.
+
+        Returns:
+            Sessions that lose KV by that.
         """
         self._tier.free_sources()
-        moving = (Where.LEAVING, Where.LOADING)
-        lost = [handle for handle, each in self._sessions.items() if each.where in moving]
+        moving = (Where.STORING, Where.LOADING)
+        lost = [
+            handle
+            for handle, each in self._sessions.items()
+            if each.where in moving or handle in self._holds
+        ]
         for handle in lost:
-            self._call_off(handle, self._sessions[handle])
+            self.drop(handle)
         return lost
 
     def abandon(self) -> None:
@@ -215,9 +262,9 @@ class SessionSwaps:
 
     def _on_stored(self, job: Job, session: Swapped) -> None:
         session.jobs.discard(job.number)
-        if not job.done:
+        if not job.done or session.image is None:  # lost what was there before, too
             self._tier.let_go(job)
-            self._lose(job.session, session)
+            self._lose(job.session)
             return
         blocks, job.blocks = job.blocks, []
         self._demote(blocks)
@@ -236,7 +283,7 @@ class SessionSwaps:
             return
         if session.failed:
             self._give_up_load(session)
-            self._lose(job.session, session)
+            self._lose(job.session)
             return
         self._keep_loaded(job.session, session)
 
@@ -251,9 +298,11 @@ class SessionSwaps:
                 self._pool._insert_block_hash(block_hash, block, num_tokens=tokens)
             blocks.append(block or in_pool[block_hash])
         session.present, session.arrived = [], {}
-        session.where = Where.ELSEWHERE
+        session.where = Where.ON_HOST
         self._holds.keep(handle, blocks)
         self._events.append((lamps_ext.LOADED, self._now, handle))
+        if session.image is None:  # lost meanwhile
+            self._lose(handle)
 
     # --- helpers ---
 
@@ -278,7 +327,7 @@ class SessionSwaps:
                 break  # what follows is of no use without it
             chain.append(block_hash)
         if not chain:
-            self._lose(handle, session)
+            self._lose(handle)
             return
         needed = len(missing) + sum(block.ref_cnt == 0 for block in present)
         if pool.enable_kv_cache_events:
@@ -314,9 +363,10 @@ class SessionSwaps:
         self._pool.free_blocks(reversed(session.arrived.values()))
         session.present, session.arrived = [], {}
 
-    def _lose(self, handle: int, session: Swapped) -> None:
+    def _lose(self, handle: int) -> None:
+        """There is no copy on the host, though the core has ordered one."""
         self.drop(handle)
-        self._events.append((lamps_ext.RELEASED, handle))
+        self._events.append((lamps_ext.HOST_LOST, handle))
 
     def _on_lost(self, image: int) -> None:
         for handle, session in self._sessions.items():
@@ -326,4 +376,4 @@ class SessionSwaps:
             if session.where in (Where.ON_HOST, Where.AWAITED):
                 session.where = Where.ELSEWHERE
                 self._awaited.discard(handle)
-                self._events.append((lamps_ext.RELEASED, handle))
+                self._events.append((lamps_ext.HOST_LOST, handle))

@@ -28,7 +28,7 @@ COUNTERS = {
     "loaded_blocks": "KV blocks copied back for a request that waited for them.",
     "prefetched_blocks": "KV blocks copied back ahead of a request.",
     "failed_copies": "Copies that failed or were found damaged; what they were for is recomputed.",
-    "no_room": "Times that host memory had no room, so that KV was dropped.",
+    "no_room": "Times that host memory had no room for KV that was to be copied there.",
 }
 
 
@@ -45,6 +45,10 @@ class Job:
     session: int | None = None
     """Of the driver."""
     request_id: str | None = None
+    lent: bool = False
+    """Reads blocks that are somebody else's, who may let them go."""
+    void: bool = False
+    """One of these was handed out before it was read: nobody shall look at the copy."""
     announced: bool = False
     """Requests wait for what it brings."""
     ranks_read: int = 0
@@ -155,7 +159,8 @@ class SwapTier:
     ) -> Job | None:
         """Copies full blocks behind what `image` has, or into a new one; None: no room.
 
-        The references to `kept` are the job's from here on.
+        The references to `kept` are the job's from here on. With none kept, the blocks stay somebody
+        else's, who may let them go by :meth:`free`, and the copy gives way to all others.
         """
         hashes = [block.block_hash for block in blocks]
         stored = self.index.store(image, hashes, [block.block_id for block in blocks])
@@ -163,11 +168,26 @@ class SwapTier:
             self._count("no_room")
             return None
         image, order = stored
-        job = Job(order[0], image, order, hashes, list(kept), session)
+        job = Job(order[0], image, order, hashes, list(kept), session, lent=not kept)
         self._jobs[job.number] = job
         self._storing.update(hashes)
-        self._orders.stores.append(order)
+        (self._orders.ahead if job.lent else self._orders.stores).append(order)
         return job
+
+    def free(self, blocks: "Iterable[KVCacheBlock]") -> None:
+        """Returns blocks to the pool, of which copies may still read some.
+
+        They are free at once. Whoever is given one of them makes those copies void.
+        """
+        if any(job.lent for job in self._jobs.values()):
+            self.pool.unpin_blocks(blocks, self._on_reuse)
+        else:
+            self.pool.free_blocks(blocks)
+
+    def _on_reuse(self, block: "KVCacheBlock") -> None:
+        for job in self._jobs.values():
+            if job.lent and block.block_id in job.order[2]:
+                job.lent, job.void = False, True
 
     def load_ahead(
         self,
@@ -209,6 +229,7 @@ class SwapTier:
         for number, ranks in reports.read.items():
             job = self._jobs[number]
             job.ranks_read += ranks
+            job.lent = job.lent and job.ranks_read < self.ranks
         for number, ended in reports.ended.items():
             job = self._jobs[number]
             job.end = ended if job.end is None else job.end.and_also(ended)
@@ -217,6 +238,8 @@ class SwapTier:
 
     def _finish(self, job: Job) -> None:
         assert job.end is not None
+        if job.void:
+            job.end = job.end._replace(outcome="cancelled")
         if job.stores:
             self.index.stored(job.order, job.image, job.end.outcome)
         else:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 logger = init_logger("vllm.lamps")
 
-_PREFETCH, _WAITED_FOR = 0, 1  # priorities
+_AHEAD, _PREFETCH, _WAITED_FOR = -1, 0, 1  # priorities
 _TRIAL_BYTES = 64 << 20
 _TRIAL_SECONDS = 30.0
 _SCRATCH_BYTES = 16 << 20
@@ -109,6 +109,8 @@ class SwapWorker:
     def start_stores(self, orders: Orders) -> None:
         for order in orders.stores:
             self._submit(order, _PREFETCH)
+        for order in orders.ahead:
+            self._submit(order, _AHEAD)
 
     def _submit(self, order: Order, priority: int) -> None:
         after = None  # all work so far: the model's writes, and the zeroing of new blocks

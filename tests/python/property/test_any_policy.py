@@ -40,6 +40,11 @@ class AnyPolicyMachine(PolicyMachine):
     def lose(self, data):
         self.m.lose(data.draw(st.sampled_from(sorted(self.m.on_host()))))
 
+    @rule(data=st.data())
+    @precondition(lambda self: self.m.on_host())
+    def lose_copy(self, data):
+        self.m.lose_copy(data.draw(st.sampled_from(sorted(self.m.on_host()))))
+
     def end(self, handle, *, keep, aborted=False):
         super().end(handle, keep=keep and self.m.core.keeps(), aborted=aborted)
 

@@ -170,20 +170,35 @@ def test_a_fetch_waits_for_free_blocks_and_takes_none_from_others():
     check_over(driver)
 
 
-def leaving(**options) -> SwapDriver:
+early_or_late = pytest.mark.parametrize("early", [False, True], ids=["late", "early"])
+"""Whether a copy has begun ahead of need, or when the KV has to go."""
+
+
+def leaving(early: bool, **options) -> SwapDriver:
     """Session a's KV is being copied out, and held there; b waits for its blocks."""
     driver = SwapDriver(blocks=21, **options)
-    pause(driver)
     driver.hold()
-    crowd_out(driver)
-    driver.step(2)
-    assert driver.tier.busy
+    if early:
+        pause(driver)
+        crowd_out(driver)
+    else:
+        hints = {"expected_call_seconds": CALL}
+        driver.send("a0", 300, 20, session_id="a", hints=hints)
+        driver.step()
+        crowd_out(driver)
+        while "a0" not in driver.finished:
+            driver.step()
+    driver.step(3)
+    report = driver.scheduler._core.report()
+    assert (report["swapped"], report["copied_ahead"]) == (1, int(early))
+    assert driver.tier.busy and len(driver.scheduler._holds) == 0
     assert "b0" not in driver.finished and driver.requests["b0"].num_computed_tokens == 0
     return driver
 
 
-def test_nobody_gets_a_block_that_is_being_copied_out():
-    driver = leaving()
+@early_or_late
+def test_nobody_gets_a_block_that_is_being_copied_out(early):
+    driver = leaving(early)
     driver.step(20)
     assert driver.requests["b0"].num_computed_tokens == 0
     driver.hold(False)
@@ -194,8 +209,9 @@ def test_nobody_gets_a_block_that_is_being_copied_out():
     check_over(driver)
 
 
-def test_a_session_that_returns_while_it_is_copied_out_keeps_its_blocks():
-    driver = leaving()
+@early_or_late
+def test_a_session_that_returns_while_it_is_copied_out_keeps_its_blocks(early):
+    driver = leaving(early)
     driver.engine.abort("b0")
     assert come_back(driver) < 64
     assert driver.totals["loaded_blocks"] == 0
@@ -203,8 +219,9 @@ def test_a_session_that_returns_while_it_is_copied_out_keeps_its_blocks():
     check_over(driver)
 
 
-def test_a_session_that_ends_while_it_is_copied_out():
-    driver = leaving()
+@early_or_late
+def test_a_session_that_ends_while_it_is_copied_out(early):
+    driver = leaving(early)
     driver.follow("a1", driver.requests["a0"], 20, 20, session_id="a")
     driver.engine.abort("a1")
     driver.engine.abort("b0")
@@ -215,8 +232,9 @@ def test_a_session_that_ends_while_it_is_copied_out():
     check_over(driver)
 
 
-def test_the_slower_rank_decides_when_a_copy_is_over():
-    driver = leaving(ranks=2)
+@early_or_late
+def test_the_slower_rank_decides_when_a_copy_is_over(early):
+    driver = leaving(early, ranks=2)
     fast, slow = driver.movers
     fast.holding = False
     fast.let_go()
@@ -267,11 +285,11 @@ def test_a_turn_whose_load_failed_waits_again_if_it_has_to(monkeypatch):
     check_over(driver)
 
 
-def test_a_store_that_fails_drops_the_kv():
-    driver = SwapDriver(blocks=21)
+@early_or_late
+def test_a_store_that_fails_drops_the_kv(early):
+    driver = leaving(early)
     driver.movers[0].outcome["store"] = "copy-failed"
-    pause(driver)
-    crowd_out(driver)
+    driver.hold(False)
     driver.drain()
     driver.settle()
     assert driver.totals["failed_copies"] == 1 and driver.totals["stored_blocks"] == 0
@@ -303,9 +321,10 @@ def test_without_room_on_the_host_kv_is_dropped_and_nobody_waits():
     check_over(driver)
 
 
+@early_or_late
 @pytest.mark.parametrize("both", [False, True], ids=["device", "device and host"])
-def test_reset_while_kv_is_copied_out(both):
-    driver = leaving()
+def test_reset_while_kv_is_copied_out(both, early):
+    driver = leaving(early)
     driver.engine.abort("b0")
     assert driver.scheduler.reset_prefix_cache(reset_connector=both) is True
     assert driver.free_blocks == driver.all_blocks
@@ -367,8 +386,9 @@ def test_what_was_copied_before_is_not_copied_again():
     check_over(driver)
 
 
-def test_a_fault_of_lamps_while_copies_are_under_way(monkeypatch):
-    driver = leaving()
+@early_or_late
+def test_a_fault_of_lamps_while_copies_are_under_way(monkeypatch, early):
+    driver = leaving(early)
 
     def broken() -> None:
         raise RuntimeError("injected")
