@@ -50,7 +50,8 @@ __all__: list[str] = [
     "TurnFacts",
     "UnknownHandle",
     "build_info",
-    "calibrate_cuda",
+    "calibrate",
+    "cuda_device_name",
     "match_blocks",
     "policy_names",
     "sim_loads",
@@ -703,13 +704,20 @@ def build_info() -> dict:
     How this module was built: version, build_type, cuda (nvcc's version, or empty).
     """
 
-def calibrate_cuda(
-    device: typing.SupportsInt | typing.SupportsIndex,
-    scratch: typing.SupportsInt | typing.SupportsIndex,
-    scratch_bytes: typing.SupportsInt | typing.SupportsIndex,
-) -> dict:
+def calibrate(
+    *,
+    threads: typing.SupportsInt | typing.SupportsIndex = 1,
+    cuda_device: typing.SupportsInt | typing.SupportsIndex | None = None,
+    scratch: typing.SupportsInt | typing.SupportsIndex = 0,
+    scratch_bytes: typing.SupportsInt | typing.SupportsIndex = 134217728,
+) -> tuple:
     """
-    What to give a Mover as `calibration` on this device. `scratch`: device memory that nobody uses, overwritten; 16 MiB are enough. Takes about a second.
+    Measures copies for the Mover that has these options, in some tenths of a second: what to give it as `calibration`, and (page bytes, stores, loads) of scattered pages in bytes per second. `scratch`: with `cuda_device`, device memory that nobody uses; overwritten.
+    """
+
+def cuda_device_name(device: typing.SupportsInt | typing.SupportsIndex) -> str:
+    """
+    The device, its driver and where it is plugged in.
     """
 
 def match_blocks(

@@ -167,22 +167,42 @@ Calibration to_calibration(const py::dict& values) {
     } else if (name == "small_load") {
       out.small_load = to_path(value.cast<std::string>());
     } else {
-      throw InvalidOption("calibration has " + name + ": expected what calibrate_cuda() returns");
+      throw InvalidOption("calibration has " + name + ": expected what calibrate() returns");
     }
   }
   return out;
 }
 
-py::dict calibrate_cuda(int device, Address scratch, Bytes bytes) {
+// Pages in ascending order with the rates of both directions, side by side.
+py::list to_rates(const Measured& measured) {
+  py::list out;
+  const std::size_t sizes = measured.rates.size() / 2;  // stores, then loads of the same pages
+  for (std::size_t i = 0; i < sizes; ++i) {
+    const Rate& store = measured.rates[i];
+    out.append(py::make_tuple(store.page, chosen_rate(measured.calibration, store),
+                              chosen_rate(measured.calibration, measured.rates[sizes + i])));
+  }
+  return out;
+}
+
+std::unique_ptr<Backend> new_backend(int threads, std::optional<int> cuda_device) {
+  if (cuda_device) return make_cuda_backend({.device = *cuda_device});
+  return std::make_unique<CpuBackend>(threads);
+}
+
+py::tuple calibrate_copies(int threads, std::optional<int> cuda_device, Address scratch,
+                           Bytes scratch_bytes) {
   Measured measured;
   {
     const py::gil_scoped_release release;
-    const std::unique_ptr<Backend> backend = make_cuda_backend({.device = device});
-    const HostMemory host(bytes);
+    const HostMemory host(scratch_bytes);
+    std::optional<HostMemory> device;
+    if (!cuda_device) scratch = device.emplace(scratch_bytes).base();
+    const std::unique_ptr<Backend> backend = new_backend(threads, cuda_device);
     backend->attach(host.base(), host.bytes());
-    measured = calibrate(*backend, {scratch, host.base(), bytes}, monotonic_now);
+    measured = calibrate(*backend, {scratch, host.base(), scratch_bytes}, monotonic_now);
   }
-  return to_dict(measured.calibration);
+  return py::make_tuple(to_dict(measured.calibration), to_rates(measured));
 }
 
 // ------- Functions of the classes -------
@@ -193,9 +213,7 @@ std::unique_ptr<Mover> new_mover(const Table& regions, BlockId blocks, Row host_
   const Layout layout = to_layout(regions, blocks);
   const MoverOptions options{host_rows, checksums, to_calibration(calibration)};
   const py::gil_scoped_release release;  // maps, touches and locks host memory: seconds
-  std::unique_ptr<Backend> backend = cuda_device ? make_cuda_backend({.device = *cuda_device})
-                                                 : std::make_unique<CpuBackend>(threads);
-  return std::make_unique<Mover>(layout, std::move(backend), options, monotonic_now);
+  return std::make_unique<Mover>(layout, new_backend(threads, cuda_device), options, monotonic_now);
 }
 
 void submit(Mover& mover, const py::tuple& order, int priority, Seconds deadline,
@@ -331,8 +349,12 @@ void bind_swap(py::module_& m) {
            "Copies between blocks and the slots of an extent, as rows of (source, target, bytes). "
            "The array is the planner's memory: valid until the next call.");
   m.def("why_no_cuda", &why_no_cuda, "Empty if there is a CUDA device to use.");
-  m.def("calibrate_cuda", &calibrate_cuda, py::arg("device"), py::arg("scratch"),
-        py::arg("scratch_bytes"),
-        "What to give a Mover as `calibration` on this device. `scratch`: device memory that "
-        "nobody uses, overwritten; 16 MiB are enough. Takes about a second.");
+  m.def("cuda_device_name", &cuda_device_name, py::arg("device"),
+        "The device, its driver and where it is plugged in.");
+  m.def("calibrate", &calibrate_copies, py::kw_only(), py::arg("threads") = 1,
+        py::arg("cuda_device") = py::none(), py::arg("scratch") = 0,
+        py::arg("scratch_bytes") = 128 << 20,
+        "Measures copies for the Mover that has these options, in some tenths of a second: what to "
+        "give it as `calibration`, and (page bytes, stores, loads) of scattered pages in bytes per "
+        "second. `scratch`: with `cuda_device`, device memory that nobody uses; overwritten.");
 }

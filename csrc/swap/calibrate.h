@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Measures which path is right for which size, on the device at hand. Worth keeping per device,
-// driver and link; takes a second at most.
+// Measures which path is right for which size, and how fast that is, on the device at hand. Worth
+// keeping per device, driver and link.
 #pragma once
 
 #include <array>
@@ -31,6 +31,9 @@ struct Measured {
   std::vector<Rate> rates;
 };
 
+// After this time no new round of trials begins; there are two at least, five at most.
+inline constexpr Seconds kCalibrationTime = 0.3;
+
 // Every path is made to prove itself first: bytes go there and back, and one that garbles them is
 // left out. Nothing else may use the backend meanwhile. Throws InvalidOption unless the scratch
 // memory has 1 MiB or more, DeviceError if not even direct copies work.
@@ -39,5 +42,8 @@ struct Measured {
 
 // The thresholds that follow from rates alone, of pages in ascending order per direction.
 [[nodiscard]] Calibration calibration_from(const std::vector<Rate>& rates);
+
+// Bytes per second of many copies of rate.page bytes, by the path that is chosen for them.
+[[nodiscard]] double chosen_rate(const Calibration& calibration, const Rate& rate);
 
 }  // namespace lamps::swap

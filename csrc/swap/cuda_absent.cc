@@ -11,4 +11,6 @@ std::unique_ptr<Backend> make_cuda_backend(const CudaOptions&) {
   throw DeviceError("CUDA backend: " + why_no_cuda());
 }
 
+std::string cuda_device_name(int) { throw DeviceError("CUDA device: " + why_no_cuda()); }
+
 }  // namespace lamps::swap

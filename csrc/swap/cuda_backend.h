@@ -22,6 +22,10 @@ struct CudaOptions {
 // staging_bytes outside [64 KiB, 1 GiB] or a number of CTAs outside [1, 1024].
 [[nodiscard]] std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& options);
 
+// The device, its driver and where it is plugged in, for keeping what was measured on it. Throws
+// DeviceError if there is no such device.
+[[nodiscard]] std::string cuda_device_name(int device);
+
 // Empty if a CUDA device can be used here, else the reason why not.
 [[nodiscard]] std::string why_no_cuda();
 

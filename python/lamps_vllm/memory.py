@@ -7,13 +7,13 @@ than one slice. A file is replaced at once when its successor is complete. A dam
 left where it is; serving then starts from priors.
 """
 
-import os
 import threading
 from pathlib import Path
 
 from vllm.logger import init_logger
 
 import lamps_ext
+from lamps_vllm.files import replacing
 
 logger = init_logger("vllm.lamps")
 
@@ -37,17 +37,9 @@ def restore(core: "lamps_ext.PolicyCore", path: Path) -> bool:
 def save(core: "lamps_ext.PolicyCore", path: Path) -> None:
     """Writes a snapshot; the old file stays until the new one is complete."""
     writer = lamps_ext.SnapshotWriter(core)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
-            while part := writer.next(_SLICE):
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as file:
+        while part := writer.next(_SLICE):
+            file.write(part)
 
 
 class PredictionStore:

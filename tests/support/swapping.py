@@ -7,6 +7,7 @@ KV of another prefix, of a block that was reused too early, or of a copy that di
 
 from collections import deque
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from vllm.v1.request import RequestStatus
 
 from lamps_vllm import LampsScheduler
 from lamps_vllm.connector import LampsConnector
+from lamps_vllm.swap.calibration import Calibration, Rate, Thresholds
 from lamps_vllm.swap.layout import bytes_per_block, pages_of
 from lamps_vllm.swap.messages import Orders
 from tests.support.driver import AheadLockstep, Driver
@@ -25,6 +27,11 @@ from tests.support.lockstep import Lockstep
 
 WAIT = 60.0
 BYTES_PER_S = 1e9  # what the core is told, so that it decides the same every time
+THRESHOLDS = Thresholds(
+    direct_min=1, direct_moves=0, store_batch_min=1, load_batch_min=1,
+    small_store="direct", small_load="direct",
+)  # fmt: skip
+CALIBRATION = Calibration(thresholds=THRESHOLDS, rates=[Rate(1, BYTES_PER_S, BYTES_PER_S)])
 GARBAGE = -7
 
 
@@ -96,11 +103,10 @@ class Rank:
         tokens = config.cache_config.block_size
         shape = (len(tensor.layers), kv_config.num_blocks, tokens, -1)
         self.kv = self.memory.view(torch.int64).numpy().reshape(shape)
-        self.connector.register_kv_caches({name: self.memory for name in tensor.layers})
+        with patch("lamps_vllm.swap.worker.calibrated", return_value=CALIBRATION):
+            self.connector.register_kv_caches({name: self.memory for name in tensor.layers})
         self.kv[:] = GARBAGE
         worker = self.connector._worker
-        trial = worker._reports.trial
-        worker._reports.trial = trial._replace(seconds=trial.bytes / BYTES_PER_S)
         self.mover = worker._mover = HeldMover(worker._mover)
 
     def transfer(self, orders: Orders, finished: set[str]) -> KVConnectorOutput:

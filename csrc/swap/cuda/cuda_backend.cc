@@ -356,6 +356,25 @@ std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& options) {
   return std::make_unique<CudaBackend>(options);
 }
 
+std::string cuda_device_name(int device) {
+  if (const std::string reason = why_no_cuda(); !reason.empty()) {
+    throw DeviceError("CUDA device: " + reason);
+  }
+  cudaDeviceProp properties{};
+  require(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
+  int driver = 0;
+  require(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+  std::string uuid;
+  for (const char byte : properties.uuid.bytes) {
+    constexpr const char* kDigits = "0123456789abcdef";
+    uuid += kDigits[static_cast<unsigned char>(byte) >> 4];
+    uuid += kDigits[static_cast<unsigned char>(byte) & 15];
+  }
+  return std::string(properties.name) + ", " + uuid + ", PCI " +
+         std::to_string(properties.pciDomainID) + ":" + std::to_string(properties.pciBusID) +
+         ", driver " + std::to_string(driver);
+}
+
 std::string why_no_cuda() {
   int devices = 0;
   const cudaError_t status = cudaGetDeviceCount(&devices);

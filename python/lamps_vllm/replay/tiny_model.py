@@ -8,9 +8,10 @@ mean nothing and output lengths have to be forced. Prompts are token ids.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from lamps_vllm.files import cache_dir
 
 VOCAB_SIZE = 1024
 LAYERS = 2
@@ -40,12 +41,6 @@ def tiny_config() -> dict[str, Any]:
         "tie_word_embeddings": False,
         "torch_dtype": "bfloat16",
     }
-
-
-def cache_dir() -> Path:
-    """Where generated models are kept: $XDG_CACHE_HOME/lamps-vllm, by default under ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "lamps-vllm"
 
 
 def write_tiny_model(folder: Path | None = None) -> Path:

@@ -63,20 +63,19 @@ class Reports(KVConnectorWorkerMetadata):
     """By job."""
     read: dict[int, int] = field(default_factory=dict)
     """Job -> ranks that have read all blocks of a store, though its copy is still on its way."""
-    trial: Ended | None = None
-    """A copy made at start to know the bandwidth."""
+    bytes_per_s: float = 0.0
+    """Once, at start: what copies are expected to run at, per rank; 0: nothing new."""
 
     def __bool__(self) -> bool:
-        return bool(self.ended or self.read or self.trial)
+        return bool(self.ended or self.read or self.bytes_per_s)
 
     def aggregate(self, other: KVConnectorWorkerMetadata) -> "Reports":
         """What two workers report."""
         assert isinstance(other, Reports)
-        merged = Reports(dict(self.ended), dict(self.read), self.trial or other.trial)
+        rates = [each.bytes_per_s for each in (self, other) if each.bytes_per_s]
+        merged = Reports(dict(self.ended), dict(self.read), min(rates, default=0.0))
         for job, ended in other.ended.items():
             merged.ended[job] = merged.ended[job].and_also(ended) if job in merged.ended else ended
         for job, ranks in other.read.items():
             merged.read[job] = merged.read.get(job, 0) + ranks
-        if self.trial and other.trial:
-            merged.trial = self.trial.and_also(other.trial)
         return merged

@@ -24,6 +24,8 @@ class SwapSettings(BaseModel):
     """Compare every load with what was stored."""
     threads: int = Field(1, ge=1, le=64)
     """That copy, per rank; only where the KV cache is in CPU memory."""
+    keep_calibration: bool = True
+    """Keep what the first start on a device measures about its copies for later ones."""
 
     @classmethod
     def parse(cls, extra_config: Mapping[str, Any] | None) -> "SwapSettings":

@@ -9,6 +9,7 @@ import torch
 from vllm.logger import init_logger
 
 import lamps_ext
+from lamps_vllm.swap.calibration import calibrated, device_of
 from lamps_vllm.swap.layout import LayoutError, bytes_per_block, pages_of
 from lamps_vllm.swap.messages import Ended, Order, Orders, Reports
 from lamps_vllm.swap.settings import SwapSettings
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 logger = init_logger("vllm.lamps")
 
 _AHEAD, _PREFETCH, _WAITED_FOR = -1, 0, 1  # priorities
-_TRIAL_BYTES = 64 << 20
-_TRIAL_SECONDS = 30.0
 _SCRATCH_BYTES = 16 << 20
 
 
@@ -49,6 +48,7 @@ class SwapWorker:
             LayoutError: the cache cannot be copied block by block.
             SwapError: the host memory does not take a single block.
             lamps_ext.OutOfHostMemory: the system does not give it.
+            lamps_ext.DeviceError: the device cannot be used, or its copies are not what was copied.
         """
         runs = pages_of(self._config)
         name = self._config.kv_cache_tensors[0].layers[0]
@@ -64,38 +64,29 @@ class SwapWorker:
             )
         regions = [(storage.data_ptr() + run.offset, run.page, run.page) for run in runs]
         rows = self._settings.rows(self._ranks, bytes_per_block(runs))
+        calibration = calibrated(
+            device_of(self._copiers(), self._ranks), self._measure, self._settings.keep_calibration
+        )
         self._mover = lamps_ext.Mover(
-            np.array(regions, dtype=np.int64), blocks, rows,
-            checksums=self._settings.checksums, threads=self._settings.threads, **self._for_cuda(),
+            np.array(regions, dtype=np.int64), blocks, rows, checksums=self._settings.checksums,
+            calibration=calibration.thresholds.model_dump(), **self._copiers(),
         )  # fmt: skip
-        self._try_out(min(blocks, rows))
+        self._reports.bytes_per_s = calibration.bytes_per_s([run.page for run in runs])
+        logger.info("LAMPS swaps KV: %.1f GB/s", self._reports.bytes_per_s / 1e9)
 
-    def _for_cuda(self) -> dict:
+    def _copiers(self) -> dict[str, int]:
+        """What a mover copies with."""
+        if self._device.type == "cuda":
+            return {"cuda_device": self._device.index or 0}
+        return {"threads": self._settings.threads}
+
+    def _measure(self) -> tuple[dict, list]:
         if self._device.type != "cuda":
-            return {}
-        device = self._device.index or 0
+            return lamps_ext.calibrate(**self._copiers())
         scratch = torch.empty(_SCRATCH_BYTES, dtype=torch.uint8, device=self._device)
-        calibration = lamps_ext.calibrate_cuda(device, scratch.data_ptr(), scratch.nbytes)
-        return {"cuda_device": device, "calibration": calibration}
-
-    def _try_out(self, blocks: int) -> None:
-        """Copies a part of the empty cache out and back, as it is: the scheduler wants to know how fast."""
-        assert self._mover is not None
-        count = max(min(blocks, _TRIAL_BYTES // self._mover.row_bytes), 1)
-        ids = np.arange(count)
-        for job, direction in enumerate(("store", "load", "store", "load"), 1):  # cold, then warm
-            self._mover.submit((job, direction, ids, ids, np.array([[0, count, count]])))
-            if not self._mover.wait_idle(_TRIAL_SECONDS):
-                raise lamps_ext.LampsError(f"a copy of {count} blocks takes {_TRIAL_SECONDS:g} s")
-            for number, finished, outcome, size, seconds, _ in self._mover.poll():
-                if finished and number == job:
-                    self._reports.trial = Ended(1, outcome, size, seconds)
-        trial = self._reports.trial
-        assert trial is not None
-        if trial.outcome != "done":
-            raise lamps_ext.LampsError(f"a trial copy of {count} blocks ended as {trial.outcome}")
-        rate = trial.bytes / max(trial.seconds, 1e-9) / 1e9
-        logger.info("LAMPS swaps KV: %.1f GB/s, %d blocks tried", rate, count)
+        return lamps_ext.calibrate(
+            scratch=scratch.data_ptr(), scratch_bytes=scratch.nbytes, **self._copiers()
+        )
 
     # --- a step ---
 

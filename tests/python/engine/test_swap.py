@@ -24,6 +24,7 @@ pytestmark = pytest.mark.engine
 POISON = 1000.0
 ROW_BYTES = 2 * 32 * 2 * 64 * 2 * 4  # layers, tokens, heads, head size, K and V, float32
 HOST_ROWS = 64
+SWAP_SPACE = {"swap_space_gib": HOST_ROWS * ROW_BYTES / 2**30, "keep_calibration": False}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def swapping(scheduler_cls: str | None, **extra) -> Iterator[tuple]:
         "kv_connector": "LampsConnector",
         "kv_connector_module_path": "lamps_vllm.connector",
         "kv_role": "kv_both",
-        "kv_connector_extra_config": {"swap_space_gib": HOST_ROWS * ROW_BYTES / 2**30, **extra},
+        "kv_connector_extra_config": {**SWAP_SPACE, **extra},
     }
     with engine(scheduler_cls, kv_transfer_config=connector) as llm:
         worker = get_kv_transfer_group()._worker
@@ -167,6 +168,7 @@ def test_shutdown_with_copies_under_way():
 
 def test_a_server_with_swap_space(tmp_path, monkeypatch):
     monkeypatch.setenv("VLLM_SERVER_DEV_MODE", "1")  # for /reset_prefix_cache
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     port = free_port()
     log = tmp_path / "server.log"
     with running_server([*COMMAND, "--port", str(port), "--swap-space", "0.01"], port, log) as url:
@@ -177,6 +179,7 @@ def test_a_server_with_swap_space(tmp_path, monkeypatch):
         drain(server)
         text = log.read_text()
     assert "LAMPS swaps KV" in text
+    assert len(list((tmp_path / "lamps-vllm" / "calibration").glob("*.json"))) == 1
 
 
 def crowd(server: Server) -> None:
@@ -224,7 +227,7 @@ def test_two_ranks_swap_each_its_part(monkeypatch):
         "kv_connector": "LampsConnector",
         "kv_connector_module_path": "lamps_vllm.connector",
         "kv_role": "kv_both",
-        "kv_connector_extra_config": {"swap_space_gib": HOST_ROWS * ROW_BYTES / 2**30},
+        "kv_connector_extra_config": SWAP_SPACE,
     }
     with engine(None, tensor_parallel_size=2) as llm:
         expected = chat(llm)

@@ -143,7 +143,9 @@ def test_without_a_device_cuda_is_a_clear_error(cache: np.ndarray):
     with pytest.raises(LampsError, match=re.escape(reason)):
         mover_of(cache, cuda_device=0)
     with pytest.raises(lamps_ext.DeviceError, match=re.escape(reason)):
-        lamps_ext.calibrate_cuda(0, 4096, 16 << 20)
+        lamps_ext.calibrate(cuda_device=0, scratch=4096, scratch_bytes=2 << 20)
+    with pytest.raises(lamps_ext.DeviceError, match=re.escape(reason)):
+        lamps_ext.cuda_device_name(0)
 
 
 def test_planned_moves_are_those_of_numpy():

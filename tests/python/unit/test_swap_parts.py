@@ -106,15 +106,14 @@ def test_messages_travel_and_add_up():
     one = Reports(
         {1: Ended(1, "done", 8, 0.5), 2: Ended(1, "copy-failed", 0, 0.1)},
         {3: 1},
-        Ended(1, "done", 9, 2.0),
+        9.0,
     )
-    two = Reports(
-        {1: Ended(1, "checksum-mismatch", 8, 0.7)}, {3: 1, 4: 1}, Ended(1, "done", 9, 3.0)
-    )
+    two = Reports({1: Ended(1, "checksum-mismatch", 8, 0.7)}, {3: 1, 4: 1}, 7.0)
     both = pickle.loads(pickle.dumps(one)).aggregate(two)
     assert both.ended == {1: (2, "checksum-mismatch", 8, 0.7), 2: (1, "copy-failed", 0, 0.1)}
     assert both.read == {3: 2, 4: 1}
-    assert both.trial == (2, "done", 9, 3.0)
+    assert both.bytes_per_s == 7.0, "as fast as the slowest"
+    assert one.aggregate(Reports()).bytes_per_s == 9.0 and Reports(bytes_per_s=1.0)
     assert one.ended[1].ranks == 1, "what was reported is not changed"
     assert not Reports() and Reports(read={1: 1})
 
@@ -189,20 +188,37 @@ def test_a_bad_load_costs_the_image():
 
 
 def worker_over(memory: torch.Tensor, **settings) -> SwapWorker:
-    worker = SwapWorker(SwapSettings.parse(settings), cache_of(tensor(BLOCKS * PAGE, PAGE)), 1)
+    settings = SwapSettings.parse({"keep_calibration": False, **settings})
+    worker = SwapWorker(settings, cache_of(tensor(BLOCKS * PAGE, PAGE)), 1)
     worker.register(dict.fromkeys(("0.0", "0.1", "0.2"), memory))
     return worker
 
 
-def test_a_worker_tries_the_link_and_leaves_the_cache_as_it_is():
+def test_a_worker_says_how_fast_copies_are_and_leaves_the_cache_as_it_is():
     memory = torch.randint(-128, 127, (LAYERS * BLOCKS * PAGE,), dtype=torch.int8)
     before = memory.clone()
     worker = worker_over(memory, swap_space_gib=0.001)
-    trial = worker.take_reports().trial
-    assert trial.outcome == "done" and trial.bytes == before.numel() and trial.seconds > 0
+    assert 1e8 < worker.take_reports().bytes_per_s < 1e12
     assert (memory == before).all()
     assert worker.take_reports() is None
     worker.shutdown()
+
+
+def test_a_worker_measures_copies_where_nobody_has(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    calibrate, measured = lamps_ext.calibrate, []
+    monkeypatch.setattr(
+        lamps_ext, "calibrate", lambda **options: measured.append(options) or calibrate(**options)
+    )
+    memory = torch.zeros(LAYERS * BLOCKS * PAGE, dtype=torch.int8)
+    first, second = (
+        worker_over(memory, swap_space_gib=0.001, keep_calibration=True).take_reports()
+        for _ in range(2)
+    )
+    assert first.bytes_per_s == second.bytes_per_s
+    assert measured == [{"threads": 1}]
+    worker_over(memory, swap_space_gib=0.001, keep_calibration=True, threads=2)
+    assert measured[1:] == [{"threads": 2}]
 
 
 def test_a_worker_reports_an_order_that_cannot_be_carried_out():
