@@ -54,8 +54,8 @@ class SessionSwaps:
     """The core's orders (release, drop_host, swap_out, prefetch, copy_ahead), session by session.
 
     Blocks of a copy are referenced until it is over, or lent to it by those who keep them (see
-    :meth:`SwapTier.free`). What is freed because it is on the host loses its hash, so it is the first
-    that the pool hands out again; what came back is kept as if it had never left.
+    :meth:`SwapTier.free`). What is freed because it is on the host is the first that the pool hands
+    out again; what came back is kept as if it had never left.
     """
 
     def __init__(self, tier: SwapTier, holds: HeldBlocks) -> None:
@@ -124,7 +124,7 @@ class SessionSwaps:
         copy_ahead: list[int],
     ) -> None:
         """The part of a step's plan that is about kept KV and the host."""
-        for handle in drop_host:  # first: what loses both is not given away before the rest
+        for handle in drop_host:  # first: KV that goes from both is not what is handed out first
             self.drop(handle)
         for handle in release:
             self.release(handle)
@@ -149,7 +149,7 @@ class SessionSwaps:
         blocks = self._holds.hand_over(handle)
         if blocks and session.where is Where.STORING:  # ahead of need, so far
             (job,) = self._tier.jobs_of(session.jobs)
-            job.blocks, job.lent = blocks, False
+            job.blocks, job.lent = blocks, frozenset()
         else:
             self._store(handle, session, blocks, stays=False)
 
@@ -246,12 +246,7 @@ class SessionSwaps:
     # --- ends of copies ---
 
     def _on_read(self, job: Job) -> None:
-        session = self._sessions.get(job.session)
-        wanted = session is not None and job.number in session.jobs
         blocks, job.blocks = job.blocks, []
-        if not wanted:
-            self._pool.free_blocks(reversed(blocks))
-            return
         self._tier.announce(job)
         self._demote(blocks)
 
@@ -307,9 +302,13 @@ class SessionSwaps:
     # --- helpers ---
 
     def _demote(self, blocks: "list[KVCacheBlock]") -> None:
-        """Frees blocks; those that nobody else uses lose their hash and are handed out first."""
-        self._pool.evict_blocks({b.block_id for b in blocks if b.ref_cnt == 1 and self._is_safe(b)})
+        """Frees blocks; those that nobody else uses are handed out first, and found until then."""
+        spare = [block for block in blocks if block.ref_cnt == 1 and self._is_safe(block)]
         self._pool.free_blocks(reversed(blocks))
+        queue = self._pool.free_block_queue
+        for block in spare:
+            queue.remove(block)
+        queue.prepend_n(spare[::-1])
 
     def _is_safe(self, block: "KVCacheBlock") -> bool:
         return block.block_hash in self._tier.index or self._tier.is_arriving(block.block_hash)
@@ -352,6 +351,9 @@ class SessionSwaps:
         session.where = Where.LOADING
 
     def _call_off(self, handle: int, session: Swapped) -> None:
+        for job in self._tier.jobs_of(session.jobs):
+            if job.stores:
+                self._tier.call_off(job)
         session.jobs = set()
         session.where = Where.ELSEWHERE
         self._awaited.discard(handle)

@@ -45,10 +45,10 @@ class Job:
     session: int | None = None
     """Of the driver."""
     request_id: str | None = None
-    lent: bool = False
-    """Reads blocks that are somebody else's, who may let them go."""
+    lent: frozenset[int] = frozenset()
+    """Blocks that it has still to read, and holds no reference to."""
     void: bool = False
-    """One of these was handed out before it was read: nobody shall look at the copy."""
+    """One of these was handed out to others: nobody shall look at the copy."""
     announced: bool = False
     """Requests wait for what it brings."""
     ranks_read: int = 0
@@ -162,13 +162,14 @@ class SwapTier:
         The references to `kept` are the job's from here on. With none kept, the blocks stay somebody
         else's, who may let them go by :meth:`free`, and the copy gives way to all others.
         """
-        hashes = [block.block_hash for block in blocks]
-        stored = self.index.store(image, hashes, [block.block_id for block in blocks])
+        hashes, ids = [block.block_hash for block in blocks], [block.block_id for block in blocks]
+        stored = self.index.store(image, hashes, ids)
         if stored is None:
             self._count("no_room")
             return None
         image, order = stored
-        job = Job(order[0], image, order, hashes, list(kept), session, lent=not kept)
+        job = Job(order[0], image, order, hashes, list(kept), session)
+        job.lent = frozenset(() if kept else ids)
         self._jobs[job.number] = job
         self._storing.update(hashes)
         (self._orders.ahead if job.lent else self._orders.stores).append(order)
@@ -184,10 +185,17 @@ class SwapTier:
         else:
             self.pool.free_blocks(blocks)
 
+    def call_off(self, job: Job) -> None:
+        """Nobody counts on this store: it goes on, but its blocks are free."""
+        blocks, job.blocks = job.blocks, []
+        if job.ranks_read < self.ranks:
+            job.lent = frozenset(job.order[2].tolist())
+        self.free(reversed(blocks))
+
     def _on_reuse(self, block: "KVCacheBlock") -> None:
         for job in self._jobs.values():
-            if job.lent and block.block_id in job.order[2]:
-                job.lent, job.void = False, True
+            if block.block_id in job.lent:
+                job.lent, job.void = frozenset(), True
 
     def load_ahead(
         self,
@@ -229,7 +237,8 @@ class SwapTier:
         for number, ranks in reports.read.items():
             job = self._jobs[number]
             job.ranks_read += ranks
-            job.lent = job.lent and job.ranks_read < self.ranks
+            if job.ranks_read == self.ranks:
+                job.lent = frozenset()
         for number, ended in reports.ended.items():
             job = self._jobs[number]
             job.end = ended if job.end is None else job.end.and_also(ended)

@@ -75,7 +75,7 @@ def test_what_is_copied_is_let_go_at_once_and_loaded_on_return(ahead, ranks):
     driver = copied(ahead=ahead, ranks=ranks, checksums=True)
     driver.hold()  # nothing more has to be copied for b
     crowd_out(driver)
-    assert driver.requests["b0"].num_computed_tokens == 400
+    assert driver.requests["b0"].num_computed_tokens == 600
     found = report(driver)
     assert (found["swapped"], found["released"], found["held_tokens"]) == (0, 0, 0)
     assert found["host_tokens"] == TOKENS
@@ -229,6 +229,21 @@ def test_reset_while_kv_is_in_both_places():
     assert report(driver)["host_tokens"] == 0
     driver.poison_free_blocks()
     assert come_back(driver) < 64, "the host's copy is still found"
+    check_over(driver)
+
+
+def test_a_parked_request_that_is_aborted_gives_up_both_places():
+    driver = SwapDriver(blocks=21)
+    hints = {"expected_call_seconds": CALL}
+    driver.send("a0", 300, 20, session_id="a", hints=hints, resumable=True)
+    driver.step(30)
+    driver.settle()
+    assert report(driver)["host_tokens"] == TOKENS and is_kept(driver)
+    driver.engine.abort("a0")
+    driver.step()
+    assert report(driver)["host_tokens"] == report(driver)["held_tokens"] == 0
+    assert driver.free_blocks == driver.all_blocks
+    assert list(driver.tier.index._spare) == list(driver.tier.index._images)
     check_over(driver)
 
 

@@ -176,6 +176,20 @@ def test_a_store_that_fails_leaves_what_was_there():
     assert not index.has_image(fresh) and index.free_rows == 6
 
 
+def test_of_two_copies_the_later_one_is_found():
+    """The earlier one may go: nobody counts on it."""
+    index = HostIndex(9)
+    old, order = index.store(None, list("abc"), [1, 2, 3])
+    late = store(index, "bcd")
+    index.stored(order, old, "done")
+    assert index.pieces("abcd") == [(old, 0, 3), (late, 2, 1)]
+    again = store(index, "ab")
+    assert index.pieces("ab") == [Piece(again, 0, 2)]
+    index.drop(old)
+    assert index.found("ab") == 2 and index.found("c") == 0
+    index.check_invariants()
+
+
 def test_a_bad_load_costs_the_image():
     index = HostIndex(9)
     image = store(index, "abc")
@@ -233,6 +247,21 @@ def test_a_worker_reports_an_order_that_cannot_be_carried_out():
     assert worker.poll() == ({"r"}, {"r"})
     assert worker.take_reports().ended[7].outcome == "copy-failed"
     assert worker.poll() == (set(), set())
+
+
+def test_copies_that_nobody_waits_for_are_behind_all_others(monkeypatch):
+    worker = worker_over(
+        torch.zeros(LAYERS * BLOCKS * PAGE, dtype=torch.int8), swap_space_gib=0.001
+    )
+    submitted = []
+    monkeypatch.setattr(
+        worker, "_submit", lambda order, priority: submitted.append((priority, order[0]))
+    )
+    orders = Orders([LoadOrder((1,), "r"), LoadOrder((2,), None)], stores=[(3,)], ahead=[(4,)])
+    orders = pickle.loads(pickle.dumps(orders))
+    worker.start_stores(orders)
+    worker.start_loads(orders)
+    assert sorted(submitted, key=lambda each: -each[0]) == [(1, 1), (0, 3), (0, 2), (-1, 4)]
 
 
 def test_a_worker_refuses_a_cache_that_is_smaller_than_it_is_said():

@@ -19,8 +19,8 @@ def pause(driver: SwapDriver, name: str = "a", tokens: int = 300, **hints) -> No
 
 
 def crowd_out(driver: SwapDriver, name: str = "b") -> None:
-    """A turn that needs the memory of whoever is paused."""
-    driver.send(f"{name}0", 400, 20, session_id=name, hints={"final_turn": True})
+    """A turn that needs all memory, and with it that of whoever is paused."""
+    driver.send(f"{name}0", 600, 20, session_id=name, hints={"final_turn": True})
     driver.step()
 
 
@@ -68,12 +68,6 @@ def test_a_session_goes_out_and_is_loaded_on_return(ahead, ranks):
     assert driver.totals["loaded_blocks"] == 9
     assert driver.engine.checked_tokens > 300
     check_over(driver)
-
-
-def test_blocks_that_went_out_are_the_first_to_be_used_again():
-    driver = swapped()
-    pool = driver.scheduler.kv_cache_manager.block_pool
-    assert all(block.block_hash is None for block in pool.get_new_blocks(9))
 
 
 def test_the_test_sees_a_load_that_does_not_happen():
@@ -210,11 +204,39 @@ def test_nobody_gets_a_block_that_is_being_copied_out(early):
 
 
 @early_or_late
+def test_blocks_that_went_out_are_the_first_to_be_used_again(early):
+    driver = leaving(early)
+    driver.engine.abort("b0")
+    (job,) = driver.tier._jobs.values()
+    driver.hold(False)
+    driver.settle()
+    assert driver.totals["stored_blocks"] == 9
+    blocks = driver.scheduler.kv_cache_manager.block_pool.get_new_blocks(9)
+    assert {block.block_id for block in blocks} == set(job.order[2].tolist())
+
+
+@early_or_late
+def test_what_went_out_is_found_in_place_until_it_is_used_again(early):
+    driver = leaving(early)
+    driver.engine.abort("b0")
+    driver.hold(False)
+    driver.settle()
+    driver.send("d0", 80, 10, session_id="d", hints={"final_turn": True})  # 3 blocks of a's
+    driver.drain()
+    driver.poison_free_blocks()
+    assert come_back(driver) < 64
+    assert driver.totals["loaded_blocks"] == 3
+    check_over(driver)
+
+
+@early_or_late
 def test_a_session_that_returns_while_it_is_copied_out_keeps_its_blocks(early):
     driver = leaving(early)
     driver.engine.abort("b0")
     assert come_back(driver) < 64
     assert driver.totals["loaded_blocks"] == 0
+    driver.step()
+    assert driver.scheduler._core.report()["held_tokens"] == 11 * 32, "none are the copy's"
     driver.hold(False)
     check_over(driver)
 
@@ -374,7 +396,7 @@ def test_two_turns_of_a_session_at_once():
 def test_what_was_copied_before_is_not_copied_again():
     driver = swapped()
     come_back(driver)
-    driver.send("c0", 400, 20, session_id="c", hints={"final_turn": True})
+    crowd_out(driver, "c")
     driver.drain()
     driver.settle()
     assert driver.totals["stored_blocks"] == 9 + 2, "the second turn added two blocks"
