@@ -50,8 +50,8 @@ Calibration only(Path path) {
 
 const Calibration& measured_here(void* scratch) {
   static const Calibration calibration = [&] {
-    const std::unique_ptr<Backend> backend = make_cuda_backend({});
     const HostMemory host(16 << 20);
+    const std::unique_ptr<Backend> backend = make_cuda_backend({});
     backend->attach(host.base(), host.bytes());
     return calibrate(*backend, {reinterpret_cast<Address>(scratch), host.base(), 16 << 20}, now)
         .calibration;

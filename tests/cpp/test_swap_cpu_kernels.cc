@@ -40,7 +40,7 @@ TEST_P(EveryCpuKernel, CopiesWhatMemcpyCopiesAndNothingElse) {
     std::vector<Move> moves;
     std::size_t to = random() % 100;
     for (int i = 0; i < 12; ++i) {
-      constexpr std::size_t kSizes[] = {0, 1, 63, 64, 255, 256, 257, 4096, 8192, 8448, 30'000};
+      constexpr std::size_t kSizes[] = {0, 1, 63, 64, 127, 128, 656, 4096, 8192, 20'480, 30'000};
       const std::size_t bytes = kSizes[random() % std::size(kSizes)] + random() % 3;
       const std::size_t from = random() % (source.size() - bytes);
       moves.push_back(move_of(source, from, target, to, bytes));
