@@ -41,6 +41,8 @@ def expected() -> list[list[list[int]]]:
 def poisoned(monkeypatch) -> list[int]:
     """Blocks are overwritten when they went out and are free, and again before they are loaded.
 
+    The former are taken out of the prefix cache, where they could be found until they are used again.
+
     Returns the numbers of the former as they come.
     """
     caches, numbers = [], []
@@ -56,7 +58,8 @@ def poisoned(monkeypatch) -> list[int]:
 
     def demote_and_poison(self, blocks):
         demote(self, blocks)
-        free = [b.block_id for b in blocks if b.ref_cnt == 0 and b.block_hash is None]
+        free = [b.block_id for b in blocks if b.ref_cnt == 0]
+        self._pool.evict_blocks(set(free))
         for cache in caches:
             cache[free] = POISON
         numbers.extend(free)
