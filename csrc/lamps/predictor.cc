@@ -73,6 +73,13 @@ bool has_class(const TurnFacts& facts) {
 
 CallKind kind_of(const TurnFacts& facts) { return facts.tool >= 0 ? CallKind::kTool : facts.kind; }
 
+// Before a turn has run nobody knows what will follow it.
+TurnFacts before_it_ran(TurnFacts facts) {
+  facts.tool = kNoTool;
+  facts.kind = CallKind::kUnknown;
+  return facts;
+}
+
 // Keys of the call tables.
 std::size_t by_kind(CallKind kind) { return static_cast<std::size_t>(kind); }
 std::size_t by_gap(CallKind kind, Seconds last_call) {
@@ -278,11 +285,7 @@ void Predictor::observe_return(const TurnFacts& facts, bool came_back) {
     }
   };
   count(facts);
-  if (kind_of(facts) == CallKind::kUnknown) return;
-  TurnFacts unknown = facts;  // before a turn has run nobody knows what will follow it
-  unknown.tool = kNoTool;
-  unknown.kind = CallKind::kUnknown;
-  count(unknown);
+  if (kind_of(facts) != CallKind::kUnknown) count(before_it_ran(facts));
 }
 
 void Predictor::observe_call(const TurnFacts& facts, Seconds duration) {
@@ -294,12 +297,10 @@ void Predictor::observe_call(const TurnFacts& facts, Seconds duration) {
     if (Level* level = tables_[which].at(key)) level->calibration.score(predicted, duration);
   }
   observe_return(facts, true);
-  learn(call_keys(facts), call_prior(facts), duration);
+  learn(keys, call_prior(facts), duration);
   if (kind_of(facts) == CallKind::kUnknown) return;
-  TurnFacts unknown = facts;
-  unknown.tool = kNoTool;
-  unknown.kind = CallKind::kUnknown;
-  learn(call_keys(unknown), call_prior(unknown), duration);
+  const TurnFacts before = before_it_ran(facts);
+  learn(call_keys(before), call_prior(before), duration);
 }
 
 void Predictor::observe_no_return(const TurnFacts& facts) { observe_return(facts, false); }

@@ -19,4 +19,11 @@ std::string error_of(const Action& action) {
   return {};
 }
 
+// The same, and the message has `words` in it.
+template <typename Expected, typename Action>
+void expect_error(const Action& action, const std::string& words) {
+  const std::string message = error_of<Expected>(action);
+  EXPECT_NE(message.find(words), std::string::npos) << message;
+}
+
 }  // namespace lamps::testing

@@ -33,6 +33,13 @@ inline Options swap_pays() {
   return options;
 }
 
+// Copying a token takes ten times as long as computing it.
+inline Options slow_link() {
+  Options options = swap_pays();
+  options.cost.swap_bytes_per_s = 1e4;
+  return options;
+}
+
 inline Arrival turn(RequestHandle request, SessionHandle session, Tokens prompt) {
   return {.request = request,
           .session = session,

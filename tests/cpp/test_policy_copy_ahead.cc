@@ -14,6 +14,7 @@ namespace {
 using testing::crowd;
 using testing::Handles;
 using testing::kCapacity;
+using testing::slow_link;
 using testing::step_at;
 using testing::swap_pays;
 
@@ -227,12 +228,7 @@ TEST_F(CopyAheadIntoLittle, NothingIsCopiedWhereThereIsNoRoom) {
 
 class CopyAheadOfLittleUse : public CopyAhead {
  protected:
-  static Options slow() {
-    Options options = swap_pays();
-    options.cost.swap_bytes_per_s = 1e4;
-    return options;
-  }
-  CopyAheadOfLittleUse() : CopyAhead(4096, slow()) {}
+  CopyAheadOfLittleUse() : CopyAhead(4096, slow_link()) {}
 };
 
 TEST_F(CopyAheadOfLittleUse, NothingIsCopiedWhereALoadCostsMoreThanComputing) {

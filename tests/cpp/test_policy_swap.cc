@@ -17,6 +17,7 @@ using testing::end_of;
 using testing::engine_with;
 using testing::Handles;
 using testing::kCapacity;
+using testing::slow_link;
 using testing::step_at;
 using testing::swap_pays;
 
@@ -253,12 +254,7 @@ TEST_F(SwapIntoLittle, ButNotFromATurnThatWaits) {
 
 class SlowLink : public Swap {
  protected:
-  static Options slow() {
-    Options options = swap_pays();
-    options.cost.swap_bytes_per_s = 1e4;
-    return options;
-  }
-  SlowLink() : Swap(4096, slow()) {}
+  SlowLink() : Swap(4096, slow_link()) {}
 };
 
 TEST_F(SlowLink, CopyingIsNotWorthMoreThanComputing) {

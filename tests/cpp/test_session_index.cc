@@ -12,13 +12,7 @@
 namespace lamps {
 namespace {
 
-using ::lamps::testing::error_of;
-
-template <typename Expected, typename Action>
-void expect_error(const Action& action, const std::string& words) {
-  const std::string message = error_of<Expected>(action);
-  EXPECT_NE(message.find(words), std::string::npos) << message;
-}
+using ::lamps::testing::expect_error;
 
 using Relation = SessionIndex::Relation;
 constexpr std::size_t kBlock = 4;
