@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that outlive a run."""
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,13 @@ def cache_dir() -> Path:
     """What can be made again is kept here: $XDG_CACHE_HOME/lamps-vllm, by default under ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "lamps-vllm"
+
+
+def package_folder(package: str) -> Path | None:
+    """Where an installed package keeps its files, without importing it; None if it is not installed."""
+    spec = importlib.util.find_spec(package)
+    folders = spec.submodule_search_locations if spec else None
+    return Path(folders[0]) if folders else None
 
 
 @contextmanager

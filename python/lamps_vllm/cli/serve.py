@@ -18,13 +18,11 @@ SCHEDULER = "lamps_vllm.LampsScheduler"
 SCHEDULER_FLAG = "--scheduler-cls"
 SWAP_FLAG = "--swap-space"
 CONNECTOR_FLAG = "--kv-transfer-config"
+MIDDLEWARE = ("--middleware", "lamps_vllm.agents.AgentSessions")
 
 
 class ServeError(ValueError):
     """An argument of `lamps serve` is bad, or contradicts another one."""
-
-
-MIDDLEWARE = ("--middleware", "lamps_vllm.agents.AgentSessions")
 
 
 def _flag(argument: str) -> str:

@@ -13,13 +13,13 @@ from __future__ import annotations
 import ast
 import copy
 import importlib
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lamps_vllm.files import package_folder
 from lamps_vllm.replay.workload import Segment, Session, Workload
 
 PACKAGE = "bfcl_eval"
@@ -52,10 +52,10 @@ class BfclError(RuntimeError):
 
 def data_folder() -> Path:
     """Where the installed package keeps its data files. Raises BfclError."""
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
+    folder = package_folder(PACKAGE)
+    if folder is None:
         raise BfclError("package bfcl-eval is not installed: pip install --no-deps bfcl-eval")
-    return Path(spec.submodule_search_locations[0]) / "data"
+    return folder / "data"
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

