@@ -58,6 +58,7 @@ struct Request {
 struct Session {
   SessionState state = SessionState::kAbsent;
   Seconds arrival = 0;               // of the first turn; decides age
+  bool branch = false;               // forked off another session, whose work it is
   std::uint64_t number = 0;          // in order of first arrivals
   Seconds served = 0;                // time its turns have spent running, the present one excepted
   int turns = 0;                     // turns that have arrived

@@ -85,6 +85,7 @@ void PolicyCore::arrive(Seconds now, const Arrival& arrival) {
     // A child's work is its parent's work: it takes its place in the order.
     if (arrival.parent != arrival.session && ledger_.has_session(arrival.parent)) {
       session.arrival = std::min(now, ledger_.session(arrival.parent).arrival);
+      session.branch = true;
     }
   }
   request.facts.turn = session.turns++;
@@ -120,6 +121,17 @@ void PolicyCore::stop_waiting(RequestHandle handle) {
   if (waits_.contains(handle)) waits_.remove(handle);  // the overdue have left that list already
 }
 
+// Over what Load::recompute_share is averaged; more than none, whatever the cost model says.
+Seconds PolicyCore::refill_seconds() const {
+  const Seconds refill = cost_.recompute_time(engine_.capacity_tokens, engine_.step_tokens);
+  return std::max(Load::kRefills * refill, 1e-3);
+}
+
+void PolicyCore::note_recomputed(Tokens tokens) {
+  if (tokens <= 0) return;
+  load_.recompute_share += cost_.recompute_time(tokens, engine_.step_tokens) / refill_seconds();
+}
+
 void PolicyCore::admitted(Seconds now, RequestHandle handle, Tokens cached_tokens) {
   Request& request = ledger_.request(handle);
   Session& session = ledger_.session(request.session);
@@ -141,6 +153,8 @@ void PolicyCore::admitted(Seconds now, RequestHandle handle, Tokens cached_token
   } else {
     budget_.on_served(request.prompt_tokens);
   }
+  note_recomputed((request.preempted ? request.prompt_tokens : session.context_tokens) -
+                  cached_tokens);
   session.lost_kv = false;
   drop_host(request.session);
   ledger_.release(request.session);  // its blocks are now the request's own

@@ -170,6 +170,9 @@ class PolicyCore {
 
  private:
   void update_pressure(const StepView& view);
+  [[nodiscard]] Seconds refill_seconds() const;
+  void note_recomputed(Tokens tokens);
+  void fade_recomputed(Seconds now);
   [[nodiscard]] Seconds forgotten_at(const Session& session) const;
   void start_waiting(Seconds now, RequestHandle handle);
   void stop_waiting(RequestHandle handle);

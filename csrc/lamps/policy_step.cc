@@ -251,6 +251,11 @@ void PolicyCore::admit(const StepView& view, StepPlan& plan) {
     ready_.push(handle, key);  // waiting until admitted() says so
 }
 
+void PolicyCore::fade_recomputed(Seconds now) {
+  const Seconds passed = std::max(now - last_step_at_, 0.0);
+  load_.recompute_share *= std::exp(-passed / refill_seconds());
+}
+
 // Pressure now, and its average over the last seconds: a burst that is gone at once is no crowd.
 void PolicyCore::update_pressure(const StepView& view) {
   const Tokens used = engine_.capacity_tokens - view.free_tokens - std::exchange(freeing_, 0);
@@ -287,6 +292,7 @@ StepPlan PolicyCore::begin_step(const StepView& view) {
   ++counters_.steps;
   StepPlan plan;
   plan.release = std::exchange(to_release_, {});
+  fade_recomputed(view.now);
   track_running(view);
   settle_pauses(view.now, plan);
   overrule_pauses(view.now, plan);

@@ -20,6 +20,11 @@ struct Load {
   double crowding = 0.0;       // pressure, averaged over the last seconds
   double loss_share = 1.0;     // of freed KV, the share found evicted at the return (averaged)
   Seconds decode_step = 0.02;  // averaged step time
+  // Share of the engine's time that goes into computing again what sessions had, averaged over the
+  // time in which it could compute its whole pool kRefills times: seconds on a small engine with
+  // short contexts, half an hour where a context takes seconds to compute.
+  double recompute_share = 0.0;
+  static constexpr double kRefills = 16.0;
 };
 
 struct Scene {

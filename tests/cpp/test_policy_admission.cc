@@ -134,6 +134,50 @@ TEST(PolicyAdmission, OnACrowdedEngineOnlyNewcomersWaitForTheirPeak) {
   EXPECT_EQ(other.begin_step(view).admit, Handles{});
 }
 
+// Session 0 is 4,000 tokens long, loses its KV in every call and computes it anew: `times` of them,
+// 0.4 s each.
+void thrash(PolicyCore& core, Seconds now, int times) {
+  for (int i = 0; i < times; ++i) {
+    core.arrive(now, turn(0, 0, 4000));
+    core.admitted(now, 0, 0);
+    core.finished(now, end_of(0, 4000, 0));
+  }
+}
+
+TEST(PolicyAdmission, NobodyBeginsWhileWhatOthersLostIsComputedAgain) {
+  PolicyCore core(kEngine, oldest_first());
+  crowd(core, 0.0);
+  for (RequestHandle i = 90; i < 94; ++i) core.finished(20.0, end_of(i, 0, 0));
+  core.arrive(20.0, turn(1, 1, 16));  // runs all the time
+  core.admitted(20.0, 1, 0);
+  const std::vector<RequestHandle> running = {1};
+  const std::vector<Tokens> context = {16};
+  const auto busy = [&](Seconds now) {
+    StepView view = step_at(now, kCapacity - 16);
+    view.running = running;
+    view.context = context;
+    return view;
+  };
+  core.arrive(20.0, turn(3, 3, 1000));
+  core.arrive(20.0, turn(4, 4, 3000));  // keeps the engine crowded
+  EXPECT_EQ(core.begin_step(busy(20.0)).admit, Handles{3});
+  thrash(core, 20.1, 6);
+  EXPECT_EQ(core.begin_step(busy(20.1)).admit, Handles{});
+  EXPECT_EQ(core.begin_step(step_at(20.1, kCapacity)).admit, Handles{3});  // nothing runs
+
+  core.arrive(20.2, turn(5, 0, 480));  // has begun: is not held back, nor behind those who are
+  EXPECT_EQ(core.begin_step(busy(20.2)).admit, Handles{5});
+  core.finished(20.3, end_of(5, 512, 0));
+
+  Arrival child = turn(6, 6, 480);  // what it does is its parent's work
+  child.parent = 0;
+  core.arrive(20.3, child);
+  EXPECT_EQ(core.begin_step(busy(20.3)).admit, Handles{6});
+  core.finished(20.4, end_of(6, 512, 0));
+
+  EXPECT_EQ(core.begin_step(busy(40.0)).admit, Handles{3});  // it is over
+}
+
 // Otherwise the older session, which goes first when it returns, would take the room back at once:
 // both would recompute in turns.
 TEST(PolicyAdmission, OnACrowdedEngineOnlyYoungerPausesGiveWay) {

@@ -24,7 +24,6 @@ HINTS = st.one_of(
 
 class PolicyMachine(RuleBasedStateMachine):
     lets_in = True  # whether an empty engine has to let somebody in
-    newcomers_push_in = False  # once overdue, as turns of sessions that have begun do
     spare = 0  # how many more than there are slots may be let in
 
     @initialize(
@@ -140,12 +139,24 @@ class PolicyMachine(RuleBasedStateMachine):
         model = self.m
         assert model.core.report()["waiting_bound_s"] >= OVERDUE_SECONDS
         waits = [handle for handle in order if model.turns[handle].overdue]
-        overdue = [h for h in waits if self.newcomers_push_in or not model.turns[h].newcomer]
+        overdue = [handle for handle in waits if not model.turns[handle].newcomer]
         assert order[: len(overdue)] == overdue, "an overdue request was overtaken"
         younger = [handle for handle in admit if handle not in overdue]
         assert not younger or set(overdue) <= set(admit), "an overdue request was passed over"
-        ages = [(model.sessions[model.turns[h].session], model.turns[h].sequence) for h in overdue]
+        ages = [self.age_of(handle) for handle in overdue]
         assert ages == sorted(ages), "overdue requests go by the age of their sessions"
+        # Another turn of its session, at work at the same time, may have left KV for it.
+        newcomers = [
+            h for h in order if model.turns[h].newcomer and model.turns[h].session not in model.held
+        ]
+        for place, handle in enumerate(newcomers):
+            if model.turns[handle].overdue:
+                before = [self.age_of(each) for each in newcomers[: place + 1]]
+                assert max(before) == self.age_of(handle), "a younger one goes before an overdue one"
+
+    def age_of(self, handle):
+        turn = self.m.turns[handle]
+        return self.m.sessions[turn.session], turn.sequence
 
     def teardown(self):
         if not hasattr(self, "m"):

@@ -14,6 +14,9 @@ constexpr double kWorkingShare = 0.25;  // below this share of the pool at work,
 constexpr double kCalm = 0.15;          // averaged pressure below which the engine is calm
 constexpr double kDrains = 4.0;  // backlogs after which nobody is overtaken by a newcomer any more
 constexpr Seconds kShortestHold = 1e-3;
+constexpr double kThrash = 0.25;  // share of the engine's time spent on recomputation from which
+                                  // on no session begins
+constexpr std::uint8_t kNewcomerClass = kRestClass + 1;
 constexpr double kUsualWait = 0.9;  // quantile of the waits that counts as usual
 constexpr double kOutlier = 2.0;    // ... and how much longer than that nobody should wait
 
@@ -23,12 +26,20 @@ bool has_begun(const Request& request) { return request.facts.turn > 0 || reques
 
 bool LampsRules::calm() const { return scene_.load.crowding < kCalm; }
 
-// Whether it goes before everybody and takes what others keep. Without a host tier only a turn of a
-// session that has begun: where more sessions want in than the memory holds, all newcomers are
-// overdue, and letting them in at once would make everybody lose and recompute what he has.
-bool LampsRules::pushes_in(const Request& request) const {
-  return request.overdue && (has_begun(request) || scene_.engine.host_tokens > 0);
+bool LampsRules::is_newcomer(const Request& request) const {
+  return !has_begun(request) && !scene_.ledger.session(request.session).branch;
 }
+
+// Whether it goes before everybody and takes what others keep. Only a turn of a session that has
+// begun: where more sessions want in than the memory holds, all newcomers are overdue, and letting
+// them in at once would make everybody lose and recompute what he has.
+bool LampsRules::pushes_in(const Request& request) const {
+  return request.overdue && !is_newcomer(request);
+}
+
+// Whether nobody begins: more sessions have begun than the memory holds, and what they have keeps
+// being computed again. The next newcomer would add to that for as long as it lives.
+bool LampsRules::thrashes() const { return !calm() && scene_.load.recompute_share > kThrash; }
 
 TokenSeconds LampsRules::rank_of(const Request& request) const {
   Outlook outlook = scene_.outlook_of(request);
@@ -73,7 +84,8 @@ ReadyKey LampsRules::key_of(const Request& request) const {
     delay = std::min({delay, scene_.options.rank_horizon, kDrains * backlog_.drain()});
   }
   const bool resident = request.preempted || session.resident_tokens() > 0;
-  return {resident ? kResidentClass : kRestClass, session.arrival + delay, request.sequence};
+  const std::uint8_t rest = is_newcomer(request) ? kNewcomerClass : kRestClass;
+  return {resident ? kResidentClass : rest, session.arrival + delay, request.sequence};
 }
 
 // Whether room is asked for the projected peak of everyone, so that nobody who was let in has to be
@@ -90,6 +102,7 @@ Tokens LampsRules::asked_by(const Request& request) const {
 }
 
 Tokens LampsRules::limit_for(const Request& request) const {
+  if (is_newcomer(request) && thrashes()) return kNoRoom;
   return plans_for_peak(request) && !pushes_in(request) ? scene_.budget.tokens()
                                                         : scene_.engine.capacity_tokens;
 }

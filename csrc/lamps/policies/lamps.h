@@ -2,12 +2,12 @@
 // `lamps`, the default; docs/design.md explains it.
 //
 // Order of waiting requests, lower first:
-//   overdue (oldest session first) < returning turns whose KV is here < the rest;
-//   inside the last two by virtual deadline = session arrival + delay, where
-//   delay = min(rank_weight * R / capacity, rank_horizon, four backlogs), R = predicted
-//   memory-over-time, for the first turn of a session on a crowded engine, else 0. The backlog is
-//   how long the queue takes to get in: where that is seconds, as on a fast engine, a horizon of
-//   half a minute would let every newcomer overtake the large.
+//   overdue (oldest session first) < returning turns whose KV is here < other turns of sessions
+//   that have begun < newcomers; inside the last three by virtual deadline = session arrival +
+//   delay, where delay = min(rank_weight * R / capacity, rank_horizon, four backlogs), R =
+//   predicted memory-over-time, for the first turn of a session on a crowded engine, else 0. The
+//   backlog is how long the queue takes to get in: where that is seconds, as on a fast engine, a
+//   horizon of half a minute would let every newcomer overtake the large.
 // Waiting bound. A request that has waited `starvation_threshold` steps, `starvation_seconds`, and
 // twice the 90th percentile of what returning turns without KV had waited lately is overdue: where
 // all of those wait for minutes, a fixed number of seconds would make all of them overdue (those
@@ -17,9 +17,11 @@
 // parent's work. It is admitted as soon as running turns and kept pauses leave room for it, because
 // nothing younger is let in before it, and kept pauses give way to it. So its wait is bounded by
 // the bound itself, plus the turns that older sessions still have to serve, plus one drain of what
-// is running. With a host tier the same holds for newcomers; without one an overdue newcomer loses
-// its delay only: no session that arrives after it begins before it, and it begins when those
-// before it have left room.
+// is running. An overdue newcomer only loses its delay: no session that arrives after it begins
+// before it, and it begins when those before it have left room.
+// Thrash. While more than a quarter of the engine's time goes into computing again what sessions
+// had, nobody begins but on an idle engine. That ends: those who have begun finish, or their share
+// falls while nothing of theirs is computed again.
 #pragma once
 
 #include "lamps/backlog.h"
@@ -57,6 +59,8 @@ class LampsRules : public Rules {
 
  private:
   [[nodiscard]] bool calm() const;
+  [[nodiscard]] bool thrashes() const;
+  [[nodiscard]] bool is_newcomer(const Request& request) const;
   [[nodiscard]] bool pushes_in(const Request& request) const;
   [[nodiscard]] TokenSeconds rank_of(const Request& request) const;
   [[nodiscard]] double preemption_loss(const Request& request) const;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <functional>
+#include <limits>
 #include <memory>
 #include <span>
 #include <vector>
@@ -66,6 +67,8 @@ class Rules {
   [[nodiscard]] virtual bool gated() const { return false; }
   [[nodiscard]] virtual bool plans_for_peak(const Request& /*request*/) const { return false; }
   [[nodiscard]] virtual Tokens asked_by(const Request& request) const { return request.need(); }
+  // Tokens that all KV may take once the request is in; kNoRoom: it enters an idle engine only.
+  static constexpr Tokens kNoRoom = std::numeric_limits<Tokens>::min() / 2;
   [[nodiscard]] virtual Tokens limit_for(const Request& /*request*/) const {
     return scene_.engine.capacity_tokens;
   }

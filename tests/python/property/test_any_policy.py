@@ -25,7 +25,7 @@ class AnyPolicyMachine(PolicyMachine):
         recording=st.booleans(),
     )
     def start(self, policy, host, recording):
-        self.policy, self.newcomers_push_in = policy, host > 0
+        self.policy = policy
         self.begin(
             partial(HostModel, host_capacity=host), preserve=True, weight=20.0, recording=recording,
             policy=policy, host=host, cost=COST,
