@@ -83,12 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--gaps", type=Gaps, default=Gaps.CORRECTED)
     options.add_argument("--call-cap", type=float, default=3600.0)
     options.add_argument("--context-factor", type=float, default=1.0)
+    options.add_argument("--total", type=int, help="sessions in all: the given ones over and over")
     options.set_defaults(seeds=1)
     given = options.parse_args(arguments)
     base = Case(
         Source(given.source, sessions=given.sessions, gaps=given.gaps, call_cap=given.call_cap,
                context_factor=given.context_factor),
         given.profile, split_arms("fcfs")[0], Load(LoadKind.CONCURRENCY, 1), final_hints=True,
+        total=given.total,
     )  # fmt: skip
     tiers = [
         (gib, tier) for gib in given.host_gib
