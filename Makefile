@@ -14,6 +14,8 @@ define cpp_build
 	@$(CONFIGURE) -B build/$(1) $(2) > build/$(1).log || { cat build/$(1).log; false; }
 	@$(CMAKE) --build build/$(1)
 endef
+# Two tests at a time, here and in pytest, but engines one after another: for two cores.
+CTEST := $(BIN)/ctest --parallel 2 --output-on-failure --test-dir
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
@@ -32,17 +34,18 @@ test: test-cpp test-sanitized test-python test-wheel  ## All tests: C++, sanitiz
 test-cpp:  ## C++ tests, release build
 	@$(BOOTSTRAP) venv vllm package cpp
 	$(call cpp_build,tests,-DLAMPS_BUILD_TESTS=ON)
-	@$(BIN)/ctest --test-dir build/tests --output-on-failure
+	@$(CTEST) build/tests
 
 test-sanitized:  ## C++ tests with AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(BOOTSTRAP) venv vllm package cpp
-	$(call cpp_build,sanitized,-DLAMPS_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-	    "-DLAMPS_SANITIZE=address;undefined")
-	@$(BIN)/ctest --test-dir build/sanitized --output-on-failure
+	$(call cpp_build,sanitized,-DLAMPS_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo -DLAMPS_CUDA=OFF \
+	    "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1" "-DLAMPS_SANITIZE=address;undefined")
+	@$(CTEST) build/sanitized
 
 test-python:  ## Python tests: unit, property, golden, engine (real vLLM)
 	@$(BOOTSTRAP) venv vllm package prompts
-	@$(BIN)/python -m pytest tests/python $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest tests/python --ignore tests/python/engine --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest tests/python/engine $(PYTEST_ARGS)
 
 test-wheel:  ## Build the wheel, check its contents, use it in clean environments
 	@$(BOOTSTRAP) venv vllm package

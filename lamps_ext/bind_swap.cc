@@ -9,6 +9,7 @@
 #include <chrono>
 #include <limits>
 #include <memory>
+#include <span>
 
 #include "module.h"
 #include "swap/calibrate.h"
@@ -34,16 +35,23 @@ Seconds monotonic_now() {
 
 // ------- Arrays -------
 
+constexpr BlockId kLastId = std::numeric_limits<BlockId>::max();
+
 template <typename Id>
-void append_ids(const char* name, const py::array& array, std::vector<BlockId>& out) {
-  const auto ids = py::array_t<Id>::ensure(array).template unchecked<1>();
-  for (py::ssize_t i = 0; i < ids.shape(0); ++i) {
-    if (ids(i) < 0 || ids(i) > std::numeric_limits<BlockId>::max()) {
-      throw InvalidOption(std::string(name) + " has " + std::to_string(ids(i)) +
-                          ": expected numbers in [0, 2147483647]");
-    }
-    out.push_back(static_cast<BlockId>(ids(i)));
+std::vector<BlockId> checked_ids(const char* name, const py::array& array) {
+  const auto ids = py::array_t<Id, py::array::c_style>::ensure(array);
+  const std::span<const Id> all(ids.data(), static_cast<std::size_t>(ids.size()));
+  std::vector<BlockId> out(all.size());
+  Id signs = 0;  // a sign bit is set by a negative id, and by one beyond the last
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    signs |= all[i] | (Id{kLastId} - all[i]);
+    out[i] = static_cast<BlockId>(all[i]);
   }
+  if (signs >= 0) return out;
+  const Id wrong =
+      *std::find_if(all.begin(), all.end(), [](Id id) { return id < 0 || id > kLastId; });
+  throw InvalidOption(std::string(name) + " has " + std::to_string(wrong) +
+                      ": expected numbers in [0, 2147483647]");
 }
 
 std::vector<BlockId> to_ids(const char* name, const py::array& array) {
@@ -54,10 +62,7 @@ std::vector<BlockId> to_ids(const char* name, const py::array& array) {
                         std::to_string(array.ndim()) +
                         " dimensions: expected one of int32 or int64, in one");
   }
-  std::vector<BlockId> ids;
-  ids.reserve(static_cast<std::size_t>(array.size()));
-  narrow ? append_ids<std::int32_t>(name, array, ids) : append_ids<std::int64_t>(name, array, ids);
-  return ids;
+  return narrow ? checked_ids<std::int32_t>(name, array) : checked_ids<std::int64_t>(name, array);
 }
 
 using Table = py::array_t<std::int64_t, py::array::c_style>;
@@ -237,7 +242,8 @@ struct MovePlanner {
   explicit MovePlanner(const Layout& layout) : planner(layout) {}
   Planner planner;
   std::vector<BlockRun> runs;
-  std::vector<Move> moves;
+  Moves moves;
+  std::vector<Move> memory;
 };
 
 py::array_t<std::uint64_t> plan(py::object self, const py::array& blocks, const py::array& slots,
@@ -247,10 +253,11 @@ py::array_t<std::uint64_t> plan(py::object self, const py::array& blocks, const 
   if (!state.planner.find_runs(to_ids("blocks", blocks), to_ids("slots", slots), state.runs)) {
     throw InvalidOption("blocks: expected each once");
   }
-  state.moves.clear();
-  state.planner.append_moves(to_direction(direction), state.runs, host, host_rows, state.moves);
-  const auto count = static_cast<py::ssize_t>(state.moves.size());
-  const auto* words = reinterpret_cast<const std::uint64_t*>(state.moves.data());
+  state.moves.reset(state.planner.layout(), to_direction(direction));
+  state.moves.add(state.runs, host, host_rows);
+  const std::span<const Move> all = state.moves.take({}, state.memory);
+  const auto count = static_cast<py::ssize_t>(all.size());
+  const auto* words = reinterpret_cast<const std::uint64_t*>(all.data());
   return py::array_t<std::uint64_t>({count, py::ssize_t{3}}, words, self);
 }
 

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <span>
 
-#include "swap/planner.h"
+#include "swap/moves.h"
 
 namespace lamps::swap {
 
@@ -32,12 +32,6 @@ enum class SliceState : std::uint8_t {
 
 // The mover keeps this many started per direction: one runs, one waits behind it.
 inline constexpr std::size_t kSlicesInFlight = 2;
-
-// At most this much in one slice: as much as an urgent job may have to wait for.
-struct SliceLimit {
-  Bytes bytes = 0;
-  std::size_t moves = 0;
-};
 
 class Backend {
  public:

@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "swap/planner.h"
+#include "swap/moves.h"
 
 namespace lamps::swap {
 

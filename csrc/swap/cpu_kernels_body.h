@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "swap/planner.h"
+#include "swap/moves.h"
 
 namespace lamps::swap {
 namespace {

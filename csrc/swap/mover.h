@@ -80,7 +80,7 @@ class Mover {
   struct InFlight {
     Transfer* transfer = nullptr;
     Ticket ticket = 0;
-    std::vector<Move> moves;
+    std::vector<Move> memory;  // of its moves
     bool source_free = false;
   };
 
@@ -120,7 +120,7 @@ class Mover {
   // The thread's own.
   Transfers active_[2];                   // by direction
   std::deque<InFlight> flights_[2];       // by direction
-  std::vector<std::vector<Move>> spare_;  // for InFlight::moves
+  std::vector<std::vector<Move>> spare_;  // for InFlight::memory
 
   std::thread thread_;  // last: it uses all of the above
 };

@@ -74,7 +74,7 @@ bool Mover::watch_flights(std::deque<InFlight>& flights) {
     if (state == SliceState::kFailed) transfer.end_as(Outcome::kCopyFailed);
     if (state == SliceState::kDone || state == SliceState::kFailed) {
       --transfer.in_flight;
-      spare_.push_back(std::move(it->moves));
+      spare_.push_back(std::move(it->memory));
       it = flights.erase(it);
       progress = true;
     } else {
@@ -128,14 +128,14 @@ void Mover::start_slice(Transfer& transfer) {
   InFlight flight;
   flight.transfer = &transfer;
   if (!spare_.empty()) {
-    flight.moves = std::move(spare_.back());
+    flight.memory = std::move(spare_.back());
     spare_.pop_back();
   }
-  transfer.next_slice(backend_->slice_limit(), flight.moves);
+  const auto moves = transfer.next_slice(backend_->slice_limit(), flight.memory);
   ++transfer.in_flight;
   ++transfer.reading;
   const Direction direction = transfer.order().direction;
-  flight.ticket = backend_->start({direction, transfer.path(), flight.moves, transfer.mark()});
+  flight.ticket = backend_->start({direction, transfer.path(), moves, transfer.mark()});
   flights_[index_of(direction)].push_back(std::move(flight));
 }
 

@@ -16,15 +16,6 @@ void require_pairs(std::size_t blocks, std::size_t slots) {
                       std::to_string(blocks) + ", one per block");
 }
 
-Move move_of(Direction direction, Address device, Address host, Bytes bytes) {
-  const auto size = static_cast<std::uint64_t>(bytes);
-  return direction == Direction::kStore ? Move{device, host, size} : Move{host, device, size};
-}
-
-Address page_of(const Region& region, BlockId block) {
-  return region.base + static_cast<Address>(block) * static_cast<Address>(region.stride);
-}
-
 }  // namespace
 
 const char* to_string(Path path) {
@@ -37,11 +28,17 @@ const char* to_string(Direction direction) {
 }
 
 Planner::Planner(const Layout& layout)
-    : layout_(layout), seen_(static_cast<std::size_t>(layout.blocks())) {}
+    : layout_(layout), seen_(static_cast<std::size_t>(layout.blocks()) + 2) {}
 
-bool Planner::note_positions(std::span<const BlockId> blocks) {
+// What seen_ has of a block that this call copies to or from `slot`. One below 0, or behind the
+// last of all, is nobody's: it has the highest bit.
+std::uint64_t Planner::pair(std::int64_t slot) const {
+  return std::uint64_t{call_} << 32 | static_cast<std::uint32_t>(slot);
+}
+
+bool Planner::note_pairs(std::span<const BlockId> blocks, std::span<const BlockId> slots) {
   if (++call_ == 0) {  // wrapped: entries of four thousand million calls ago would look current
-    std::fill(seen_.begin(), seen_.end(), Seen{});
+    std::fill(seen_.begin(), seen_.end(), 0);
     call_ = 1;
   }
   const auto limit = static_cast<std::uint32_t>(layout_.blocks());
@@ -52,56 +49,29 @@ bool Planner::note_positions(std::span<const BlockId> blocks) {
       throw InvalidOption("block = " + std::to_string(blocks[i]) + ": expected one in [0, " +
                           std::to_string(limit) + ")");
     }
-    unique &= seen_[block].call != call_;
-    seen_[block] = {call_, static_cast<std::int32_t>(i)};
+    std::uint64_t& seen = seen_[block + std::size_t{1}];
+    unique &= seen >> 32 != call_;
+    seen = pair(slots[i]);
   }
   return unique;
-}
-
-bool Planner::paired(std::int64_t block, std::int64_t slot, std::span<const BlockId> slots) const {
-  if (block < 0 || block >= layout_.blocks()) return false;
-  const Seen& seen = seen_[static_cast<std::size_t>(block)];
-  return seen.call == call_ && slots[static_cast<std::size_t>(seen.position)] == slot;
 }
 
 bool Planner::find_runs(std::span<const BlockId> blocks, std::span<const BlockId> slots,
                         std::vector<BlockRun>& runs) {
   require_pairs(blocks.size(), slots.size());
-  runs.clear();
-  if (!note_positions(blocks)) return false;
+  if (!note_pairs(blocks, slots)) return false;
+  runs.resize(blocks.size());  // the most there can be
+  BlockRun* next = runs.data();
   for (std::size_t i = 0; i < blocks.size(); ++i) {
-    const std::int64_t block = blocks[i], slot = slots[i];
-    if (paired(block - 1, slot - 1, slots)) continue;  // inside a run that starts lower
+    const std::int64_t slot = slots[i];
+    const std::uint64_t* seen = &seen_[static_cast<std::size_t>(blocks[i]) + 1];
+    if (seen[-1] == pair(slot - 1)) continue;  // inside a run that starts lower
     BlockId count = 1;
-    while (paired(block + count, slot + count, slots)) ++count;
-    runs.push_back({blocks[i], slots[i], count});
+    while (seen[count] == pair(slot + count)) ++count;
+    *next++ = {blocks[i], slots[i], count};
   }
+  runs.resize(static_cast<std::size_t>(next - runs.data()));
   return true;
-}
-
-void Planner::append_moves(Direction direction, std::span<const BlockRun> runs, Address base,
-                           Row rows, std::vector<Move>& moves) {
-  layout_.host_regions(base, rows, host_);
-  const std::int64_t covered =
-      std::accumulate(runs.begin(), runs.end(), std::int64_t{0},
-                      [](std::int64_t sum, const BlockRun& run) { return sum + run.count; });
-  const std::size_t before = moves.size();
-  moves.resize(before + host_.size() * static_cast<std::size_t>(covered));  // the most it can be
-  Move* next = moves.data() + before;
-  for (std::size_t r = 0; r < host_.size(); ++r) {
-    const Region& device = layout_.regions()[r];
-    const Region& host = host_[r];
-    const bool gapless = device.stride == device.page;
-    for (const BlockRun& run : runs) {
-      const BlockId copies = gapless ? 1 : run.count;
-      const Bytes bytes = gapless ? device.page * run.count : device.page;
-      for (BlockId i = 0; i < copies; ++i) {
-        *next++ =
-            move_of(direction, page_of(device, run.block + i), page_of(host, run.slot + i), bytes);
-      }
-    }
-  }
-  moves.resize(static_cast<std::size_t>(next - moves.data()));
 }
 
 void assign_slots(std::span<const BlockId> blocks, std::vector<BlockId>& slots) {

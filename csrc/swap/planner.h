@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// From lists of blocks to the fewest copies, and which way those copies should take.
+// From lists of blocks to the fewest runs, and which way their copies should take.
 #pragma once
 
 #include <cstdint>
@@ -24,13 +24,6 @@ inline constexpr int kPaths = 5;
 [[nodiscard]] const char* to_string(Path path);
 [[nodiscard]] const char* to_string(Direction direction);
 
-struct Move {
-  Address source = 0;
-  Address target = 0;
-  std::uint64_t bytes = 0;
-  friend bool operator==(const Move&, const Move&) = default;
-};
-
 // Blocks [block, block + count) and slots [slot, slot + count), pairwise.
 struct BlockRun {
   BlockId block = 0;
@@ -39,7 +32,7 @@ struct BlockRun {
   friend bool operator==(const BlockRun&, const BlockRun&) = default;
 };
 
-// Pairs of (block, slot) to runs and moves. Keeps scratch memory of 8 bytes per block of the
+// Pairs of (block, slot) to runs. Keeps scratch memory of 8 bytes per block of the
 // layout between calls; one object per thread.
 class Planner {
  public:
@@ -53,26 +46,17 @@ class Planner {
   [[nodiscard]] bool find_runs(std::span<const BlockId> blocks, std::span<const BlockId> slots,
                                std::vector<BlockRun>& runs);
 
-  // Appends the copies of `runs` between the device and an extent of `rows` rows at `base`,
-  // region by region. A run is one copy in regions without gaps, one per block in others.
-  void append_moves(Direction direction, std::span<const BlockRun> runs, Address base, Row rows,
-                    std::vector<Move>& moves);
-
   [[nodiscard]] const Layout& layout() const { return layout_; }
 
  private:
-  struct Seen {
-    std::uint32_t call = 0;  // of find_runs(), so that nothing has to be cleared
-    std::int32_t position = 0;
-  };
-  [[nodiscard]] bool note_positions(std::span<const BlockId> blocks);
-  [[nodiscard]] bool paired(std::int64_t block, std::int64_t slot,
-                            std::span<const BlockId> slots) const;
+  [[nodiscard]] bool note_pairs(std::span<const BlockId> blocks, std::span<const BlockId> slots);
+  [[nodiscard]] std::uint64_t pair(std::int64_t slot) const;
 
   Layout layout_;
-  std::vector<Seen> seen_;  // by block
-  std::uint32_t call_ = 0;
-  std::vector<Region> host_;  // scratch
+  // pair() of every block's last slot, from 1 on: the first and the last are never set, so that
+  // neighbours can be looked up without a look at the range.
+  std::vector<std::uint64_t> seen_;
+  std::uint32_t call_ = 0;  // of find_runs(), so that nothing has to be cleared
 };
 
 // Slots 0 to n - 1 for blocks about to be stored: in the order of the list, but backwards where

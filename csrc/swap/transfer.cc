@@ -42,32 +42,20 @@ void Transfer::plan(Planner& planner, const HostRows& host, const Calibration& c
       (order.direction == Direction::kStore && rows_repeat(order))) {
     return end_as(Outcome::kInvalidBlocks);
   }
+  moves_.reset(planner.layout(), order.direction);
   for (const Piece& piece : order.pieces) {
     const auto count = static_cast<std::size_t>(piece.count);
     if (order.pieces.size() > 1) {
       (void)planner.find_runs(blocks.first(count), slots.first(count), runs);
     }
     const Address base = host.base + static_cast<Address>(piece.extent.first * row_bytes);
-    planner.append_moves(order.direction, runs, base, piece.extent.rows, moves_);
+    moves_.add(runs, base, piece.extent.rows);
     blocks = blocks.subspan(count);
     slots = slots.subspan(count);
   }
   bytes_ = row_bytes * static_cast<Bytes>(order.blocks.size());
   path_ = backend.usable(choose_path(calibration, order.direction, move_count(), bytes_),
                          order.direction);
-}
-
-void Transfer::next_slice(const SliceLimit& limit, std::vector<Move>& slice) {
-  slice.clear();
-  auto room = static_cast<std::uint64_t>(limit.bytes);
-  while (room > 0 && slice.size() < limit.moves && next_move_ < moves_.size()) {
-    const Move& move = moves_[next_move_];
-    const std::uint64_t some = std::min(room, move.bytes - next_byte_);
-    slice.push_back({move.source + next_byte_, move.target + next_byte_, some});
-    room -= some;
-    next_byte_ += some;
-    if (next_byte_ == move.bytes) ++next_move_, next_byte_ = 0;
-  }
 }
 
 std::uint64_t Transfer::checksum(Planner& planner, const HostRows& host, bool read_device,

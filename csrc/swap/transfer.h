@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "swap/backend.h"
@@ -37,15 +38,18 @@ class Transfer {
   [[nodiscard]] const Order& order() const { return job_.order; }
   [[nodiscard]] Mark mark() const { return mark_; }
 
-  // Finds the moves and their path. Ends as kInvalidBlocks if a block occurs twice, or a row of a
-  // store: copies have no order among themselves.
+  // Finds the moves and their path. `planner` must outlive this. Ends as kInvalidBlocks if a block
+  // occurs twice, or a row of a store: copies have no order among themselves.
   void plan(Planner& planner, const HostRows& host, const Calibration& calibration,
             const Backend& backend);
   [[nodiscard]] bool planned() const { return planned_; }
 
-  // Moves of the next slice; empty when all have been handed out. `slice` is replaced.
-  void next_slice(const SliceLimit& limit, std::vector<Move>& slice);
-  [[nodiscard]] bool all_handed_out() const { return next_move_ == moves_.size(); }
+  // The next slice, in `memory` (Moves::take); empty when all have been handed out.
+  [[nodiscard]] std::span<const Move> next_slice(const SliceLimit& limit,
+                                                 std::vector<Move>& memory) {
+    return moves_.take(limit, memory);
+  }
+  [[nodiscard]] bool all_handed_out() const { return moves_.all_taken(); }
 
   // Checksums of about `bytes` more bytes: noted for a store, compared for a load, where a
   // difference ends the transfer as kChecksumMismatch. False when all are through.
@@ -65,7 +69,9 @@ class Transfer {
   bool source_free_told = false;
 
   [[nodiscard]] Bytes bytes() const { return bytes_; }
-  [[nodiscard]] std::int64_t move_count() const { return static_cast<std::int64_t>(moves_.size()); }
+  [[nodiscard]] std::int64_t move_count() const {
+    return static_cast<std::int64_t>(moves_.count());
+  }
   [[nodiscard]] Path path() const { return path_; }
 
  private:
@@ -78,10 +84,8 @@ class Transfer {
   bool planned_ = false;
   Outcome outcome_ = Outcome::kDone;
   Path path_ = Path::kDirect;
-  std::vector<Move> moves_;
+  Moves moves_;
   Bytes bytes_ = 0;
-  std::size_t next_move_ = 0;
-  std::uint64_t next_byte_ = 0;  // of moves_[next_move_]
   std::size_t check_block_ = 0;  // next to check
   std::size_t check_piece_ = 0;
   BlockId check_in_piece_ = 0;

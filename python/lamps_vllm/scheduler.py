@@ -22,7 +22,7 @@ from lamps_vllm.calls import TurnCalls
 from lamps_vllm.compat import require_hooks
 from lamps_vllm.connector import LampsConnector
 from lamps_vllm.decisions import DecisionLog
-from lamps_vllm.hints import parse_hints
+from lamps_vllm.hints import Hints, parse_hints
 from lamps_vllm.holds import HeldBlocks
 from lamps_vllm.lengths.remote import serve_lengths
 from lamps_vllm.memory import PredictionStore
@@ -107,8 +107,8 @@ class LampsScheduler(PausedRequests):
     def add_request(self, request: Request) -> None:
         new = request.request_id not in self.requests  # else: more input of a streaming session
         super().add_request(request)
-        if new and not self._guarded(self._ask_length, request):
-            self._guarded(self._on_arrival, request)
+        if new:
+            self._guarded(self._on_new, request)
 
     def schedule(self, *args: Any, **kwargs: Any) -> SchedulerOutput:
         if self._faulted:
@@ -150,26 +150,30 @@ class LampsScheduler(PausedRequests):
 
     # --- events ---
 
-    def _ask_length(self, request: Request) -> bool:
+    def _on_new(self, request: Request) -> None:
+        hints = self._hints_of(request)
+        if not self._ask_length(request, hints):
+            self._on_arrival(request, hints)
+
+    def _hints_of(self, request: Request) -> Hints:
+        params = request.sampling_params
+        hints, complaints = parse_hints(params.extra_args if params else None)
+        for field, complaint in complaints:
+            self._warn_once(f"hint {field}", complaint)
+        return hints
+
+    def _ask_length(self, request: Request, hints: Hints) -> bool:
         """Whether the core hears of the request once its length is predicted, or the deadline passed.
 
         Only where others wait too: alone, a request goes on at once, and nobody needs its length.
         """
-        if self._lengths is None or len(self.waiting) < 2 or not request.prompt_token_ids:
+        known = hints.expected_output_tokens >= 0  # the client knows better
+        if self._lengths is None or known or len(self.waiting) < 2 or not request.prompt_token_ids:
             return False
-        params = request.sampling_params
-        hints, _ = parse_hints(params.extra_args if params else None)
-        if hints.expected_output_tokens >= 0:  # the client knows better
-            return False
-        return self._lengths.ask(request.request_id, request, request.prompt_token_ids)
+        return self._lengths.ask(request.request_id, (request, hints), request.prompt_token_ids)
 
-    def _on_arrival(self, request: Request, expected_output_tokens: float = -1.0) -> None:
-        params = request.sampling_params
-        hints, complaints = parse_hints(params.extra_args if params else None)
-        if hints.expected_output_tokens < 0:
-            hints = replace(hints, expected_output_tokens=expected_output_tokens)
-        for field, complaint in complaints:
-            self._warn_once(f"hint {field}", complaint)
+    def _on_arrival(self, request: Request, hints: Hints | None = None) -> None:
+        hints = hints or self._hints_of(request)
         tokens = request.prompt_token_ids
         # A streaming request is a session of its own, unless the client names another.
         own = request.request_id if request.resumable else None
@@ -233,8 +237,8 @@ class LampsScheduler(PausedRequests):
     # --- a step ---
 
     def _begin_step(self) -> None:
-        for request, expected_output_tokens in self._lengths.due() if self._lengths else ():
-            self._on_arrival(request, expected_output_tokens)
+        for (request, hints), tokens in self._lengths.due() if self._lengths else ():
+            self._on_arrival(request, replace(hints, expected_output_tokens=tokens))
         now = self.clock()
         handles = self._turns.handles
         running = [handles.get(request.request_id, -1) for request in self.running]

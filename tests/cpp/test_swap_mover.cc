@@ -255,13 +255,16 @@ TEST(Mover, RowsBeyondFourGigabytesAreReached) {
   Transfer transfer({.order = {1, Direction::kLoad, {63}, {39}, {{{2, 40}, 1}}}}, kNoMark, 1, 0);
   CpuBackend backend(1);
   transfer.plan(planner, {Address{1} << 41, 50, nullptr}, {}, backend);
-  std::vector<Move> slice;
-  transfer.next_slice({64 << 20, 10}, slice);
+  std::vector<Move> memory;
+  const auto slice_of = [&](Bytes bytes) {
+    const std::span<const Move> slice = transfer.next_slice({bytes, 10}, memory);
+    return std::vector<Move>(slice.begin(), slice.end());
+  };
   const Address host = (Address{1} << 41) + 41 * static_cast<Address>(kPage);
   const Address target = (Address{1} << 40) + 63 * static_cast<Address>(kPage);
-  EXPECT_EQ(slice, (std::vector<Move>{{host, target, 64 << 20}}));
-  transfer.next_slice({1 << 30, 10}, slice);
-  EXPECT_EQ(slice, (std::vector<Move>{{host + (64 << 20), target + (64 << 20), 64 << 20}}));
+  EXPECT_EQ(slice_of(64 << 20), (std::vector<Move>{{host, target, 64 << 20}}));
+  EXPECT_EQ(slice_of(1 << 30),
+            (std::vector<Move>{{host + (64 << 20), target + (64 << 20), 64 << 20}}));
   EXPECT_TRUE(transfer.all_handed_out());
 }
 

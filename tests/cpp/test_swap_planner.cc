@@ -93,35 +93,6 @@ TEST(Planner, FindsTheFewestRunsOfAnyLists) {
   }
 }
 
-TEST(Planner, MakesOneMoveOfARunWithoutGaps) {
-  Planner planner(kLayout);
-  std::vector<Move> moves;
-  planner.append_moves(Direction::kStore, std::vector<BlockRun>{{7, 2, 3}}, 5000, 10, moves);
-  EXPECT_EQ(moves, (std::vector<Move>{{(1 << 20) + 7 * 64, 5000 + 2 * 64, 3 * 64}}));
-  moves.clear();
-  planner.append_moves(Direction::kLoad, std::vector<BlockRun>{{7, 2, 3}}, 5000, 10, moves);
-  EXPECT_EQ(moves, (std::vector<Move>{{5000 + 2 * 64, (1 << 20) + 7 * 64, 3 * 64}}));
-}
-
-TEST(Planner, MakesOneMovePerPageAcrossGaps) {
-  Planner planner(Layout({{1 << 20, 100, 64}}, 10));
-  std::vector<Move> moves;
-  planner.append_moves(Direction::kStore, std::vector<BlockRun>{{3, 0, 2}}, 5000, 2, moves);
-  EXPECT_EQ(moves, (std::vector<Move>{{(1 << 20) + 300, 5000, 64}, {(1 << 20) + 400, 5064, 64}}));
-}
-
-TEST(Planner, CountsBytesIn64Bits) {
-  const Bytes page = 3 << 20;
-  Planner planner(Layout({{1 << 20, page, page}}, 100'000));
-  std::vector<Move> moves;
-  planner.append_moves(Direction::kLoad, std::vector<BlockRun>{{90'000, 70'000, 9'000}}, 1 << 21,
-                       80'000, moves);
-  const std::uint64_t wide = page;
-  EXPECT_EQ(
-      moves,
-      (std::vector<Move>{{(1 << 21) + wide * 70'000, (1 << 20) + wide * 90'000, wide * 9'000}}));
-}
-
 TEST(AssignSlots, RunsThatCountDownAreStoredBackwards) {
   Ids slots;
   assign_slots(Ids{5, 6, 9, 8, 7, 2}, slots);

@@ -5,7 +5,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "swap/planner.h"
+#include "swap/moves.h"
 
 namespace lamps::swap {
 

@@ -71,7 +71,6 @@ def _swap_space(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         "kv_connector": "LampsConnector",
         "kv_connector_module_path": "lamps_vllm.connector",
         "kv_role": "kv_both",
-        "kv_load_failure_policy": "recompute",
         "kv_connector_extra_config": {"swap_space_gib": gib},
     }
     return others, [CONNECTOR_FLAG, json.dumps(connector)]

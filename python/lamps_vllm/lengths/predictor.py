@@ -34,7 +34,7 @@ class Model(Protocol):
 class Due(NamedTuple):
     """A request that waits for its length no longer."""
 
-    request: Any
+    request: Any  # as it was given to `ask`
     tokens: float  # expected output; negative: no answer in time
 
 

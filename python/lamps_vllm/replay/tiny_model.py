@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lamps_vllm.files import cache_dir
+from lamps_vllm.files import cache_dir, replacing
 
 VOCAB_SIZE = 1024
 LAYERS = 2
@@ -46,9 +46,9 @@ def tiny_config() -> dict[str, Any]:
 def write_tiny_model(folder: Path | None = None) -> Path:
     """Writes the model directory (idempotent) and returns it."""
     folder = folder or cache_dir() / "tiny-llama"
-    folder.mkdir(parents=True, exist_ok=True)
     config = json.dumps(tiny_config(), indent=2) + "\n"
     path = folder / "config.json"
     if not path.is_file() or path.read_text(encoding="utf-8") != config:
-        path.write_text(config, encoding="utf-8")
+        with replacing(path) as file:  # others may be reading
+            file.write(config)
     return folder

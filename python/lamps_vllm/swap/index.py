@@ -46,9 +46,6 @@ class HostIndex:
     def free_rows(self) -> int:
         return self._tier.free_rows
 
-    def has_image(self, image: int | None) -> bool:
-        return image in self._images
-
     def image_of(self, block_hash: Hashable) -> int | None:
         found = self._rows.get(block_hash)
         return None if found is None else found[0]

@@ -86,7 +86,6 @@ def test_serve_gives_lamps_host_memory(options):
     ]  # fmt: skip
     config = json.loads(arguments[5])
     assert config["kv_connector"] == "LampsConnector"
-    assert config["kv_load_failure_policy"] == "recompute"
     assert config["kv_connector_extra_config"] == {"swap_space_gib": 2.5}
     assert serve_arguments(["m", "--swap-space", "0"]) == serve_arguments(["m"])
 

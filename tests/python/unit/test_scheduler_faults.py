@@ -20,8 +20,7 @@ from lamps_vllm.queue import LampsQueue
 from tests.support.driver import Driver
 
 GUARDED = [
-    "_begin_step", "_on_arrival", "_on_finish", "_end_step", "_observe", "_release_order", "_on_preemption",
-    "_ask_length",
+    "_begin_step", "_on_new", "_on_finish", "_end_step", "_observe", "_release_order", "_on_preemption",
 ]  # fmt: skip
 ENGINES = [
     pytest.param(cls, ahead, id=f"{name}-{'ahead' if ahead else 'sync'}")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lamps_vllm import LampsScheduler
-from tests.python.unit.test_swap_sessions import check_over, come_back, crowd_out, pause
+from tests.support.swap_sessions import check_over, come_back, crowd_out, pause
 from tests.support.swapping import SwapDriver
 
 

@@ -173,7 +173,8 @@ def test_a_store_that_fails_leaves_what_was_there():
     index.check_invariants()
     fresh, order = index.store(None, ["x"], [1])
     index.stored(order, fresh, "cancelled")
-    assert not index.has_image(fresh) and index.free_rows == 6
+    assert not index.can_grow(fresh) and index.free_rows == 6
+    index.check_invariants()
 
 
 def test_of_two_copies_the_later_one_is_found():

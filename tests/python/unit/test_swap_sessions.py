@@ -5,59 +5,17 @@ import ctypes
 
 import pytest
 
+from tests.support.swap_sessions import (
+    CALL,
+    about_to_return,
+    check_over,
+    come_back,
+    crowd_out,
+    fetch,
+    pause,
+    swapped,
+)
 from tests.support.swapping import SwapDriver, WrongKV
-
-CALL = 5.0  # seconds, as the client says
-
-
-def pause(driver: SwapDriver, name: str = "a", tokens: int = 300, **hints) -> None:
-    """A session's first turn, 9 full blocks of KV kept, and its call begins."""
-    hints = {"expected_call_seconds": CALL, **hints}
-    driver.send(f"{name}0", tokens, 20, session_id=name, hints=hints)
-    driver.drain()
-    assert len(driver.scheduler._holds) == 1
-
-
-def crowd_out(driver: SwapDriver, name: str = "b") -> None:
-    """A turn that needs all memory, and with it that of whoever is paused."""
-    driver.send(f"{name}0", 600, 20, session_id=name, hints={"final_turn": True})
-    driver.step()
-
-
-def swapped(**options) -> SwapDriver:
-    """Session a is on the host, and its blocks are used by others."""
-    driver = SwapDriver(blocks=21, **options)
-    pause(driver)
-    crowd_out(driver)
-    driver.drain()
-    driver.settle()
-    assert driver.totals["stored_blocks"] == 9
-    driver.poison_free_blocks()
-    return driver
-
-
-def come_back(driver: SwapDriver, name: str = "a") -> int:
-    """The session's next turn, served to its end. Returns prompt tokens that it computed."""
-    hints = {"expected_call_seconds": CALL}
-    request = driver.follow(
-        f"{name}1", driver.requests[f"{name}0"], 20, 20, session_id=name, hints=hints
-    )
-    computed = 0
-    for _ in range(200):
-        output = driver.step()
-        if request.num_output_tokens <= 1:
-            computed += output.num_scheduled_tokens.get(request.request_id, 0)
-        if request.is_finished():
-            break
-    assert request.num_output_tokens == 20
-    assert not driver.scheduler._faulted
-    return min(computed, request.num_prompt_tokens)
-
-
-def check_over(driver: SwapDriver) -> None:
-    assert not driver.scheduler._faulted
-    driver.drain()
-    driver.check_drained()
 
 
 @pytest.mark.parametrize("ahead", [False, True], ids=["sync", "ahead"])
@@ -98,19 +56,6 @@ def test_a_session_that_is_expected_is_fetched_back_before_it_returns():
     assert come_back(driver) < 64
     assert driver.totals["loaded_blocks"] == 0
     check_over(driver)
-
-
-def about_to_return(driver: SwapDriver) -> float:
-    """Shortly before session a is expected back."""
-    return driver.ended["a0"] + CALL - 0.0001
-
-
-def fetch(driver: SwapDriver) -> None:
-    """The load ahead of session a's return is under way, and held there."""
-    driver.hold()
-    driver.engine.now = about_to_return(driver)
-    driver.step()
-    assert driver.tier.busy and driver.totals["prefetched_blocks"] == 0
 
 
 def test_a_turn_waits_for_its_kv_that_is_being_fetched():
