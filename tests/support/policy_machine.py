@@ -152,7 +152,9 @@ class PolicyMachine(RuleBasedStateMachine):
         for place, handle in enumerate(newcomers):
             if model.turns[handle].overdue:
                 before = [self.age_of(each) for each in newcomers[: place + 1]]
-                assert max(before) == self.age_of(handle), "a younger one goes before an overdue one"
+                assert max(before) == self.age_of(handle), (
+                    "a younger one goes before an overdue one"
+                )
 
     def age_of(self, handle):
         turn = self.m.turns[handle]
