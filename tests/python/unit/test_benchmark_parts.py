@@ -31,11 +31,20 @@ def test_clients_tell_what_is_expected_of_their_turn_in_any_order():
         for index, session in enumerate(workload.sessions)
     ]
     workload = type(workload).of(reversed_arrivals)
-    told = lengths_http.telling(np.array([80.0, 0.5, 900.0]), 0.5)(workload)
+    told = lengths_http.telling([80.0, 0.5, 900.0], 0.5)(workload)
     hints = {s.id: s.segments[0].expected_output_tokens for s in told.sessions}
     assert hints == {"r0": 40.0, "r1": 1.0, "r2": 450.0}
     assert [s.arrival for s in told.sessions] == [s.arrival for s in workload.sessions]
     assert all(s.segments[0].expected_output_tokens is None for s in workload.sessions)
+
+
+def test_what_was_prepared_is_found_again_with_the_same_settings_only(tmp_path):
+    path = tmp_path / "expected.json"
+    made = lengths_http.Prepared({"samples": 3}, 7, TURNS, {"nobody": None, "all": [1.0, 2.5, 3.0]})
+    assert lengths_http.Prepared.load(path, made.settings) is None
+    made.save(path)
+    assert lengths_http.Prepared.load(path, made.settings) == made
+    assert lengths_http.Prepared.load(path, {"samples": 4}) is None
 
 
 def test_what_stock_sustains_falls_with_the_sizes():
