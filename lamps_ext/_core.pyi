@@ -344,6 +344,7 @@ class SimSessions:
         kept_tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32] | None = None,
         tool: typing.Annotated[numpy.typing.ArrayLike, numpy.int32] | None = None,
         tool_hints: bool = False,
+        called: typing.Annotated[numpy.typing.ArrayLike, numpy.int32] | None = None,
         hint_output: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
         hint_call: typing.Annotated[numpy.typing.ArrayLike, numpy.float64] | None = None,
         hint_final: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8] | None = None,

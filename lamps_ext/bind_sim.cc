@@ -220,6 +220,7 @@ void bind_inputs(py::module_& m) {
                       const std::optional<Column<double>>& arrival,
                       const std::optional<Column<std::int32_t>>& kept_tokens,
                       const std::optional<Column<std::int32_t>>& tool, bool tool_hints,
+                      const std::optional<Column<std::int32_t>>& called,
                       const std::optional<Column<double>>& hint_output,
                       const std::optional<Column<double>>& hint_call,
                       const std::optional<Column<std::uint8_t>>& hint_final,
@@ -234,6 +235,7 @@ void bind_inputs(py::module_& m) {
             table.kept_tokens = to_vector(kept_tokens);
             table.tool = to_vector(tool);
             table.tool_hints = tool_hints;
+            table.called = to_vector(called);
             table.hint_output = to_vector(hint_output);
             table.hint_call = to_vector(hint_call);
             table.hint_final = to_vector(hint_final);
@@ -244,9 +246,10 @@ void bind_inputs(py::module_& m) {
           py::arg("first_segment"), py::arg("prompt_tokens"), py::arg("output_tokens"),
           py::arg("call_seconds"), py::arg("arrival") = py::none(),
           py::arg("kept_tokens") = py::none(), py::arg("tool") = py::none(),
-          py::arg("tool_hints") = false, py::arg("hint_output") = py::none(),
-          py::arg("hint_call") = py::none(), py::arg("hint_final") = py::none(),
-          py::arg("shared_group") = py::none(), py::arg("shared_tokens") = py::none())
+          py::arg("tool_hints") = false, py::arg("called") = py::none(),
+          py::arg("hint_output") = py::none(), py::arg("hint_call") = py::none(),
+          py::arg("hint_final") = py::none(), py::arg("shared_group") = py::none(),
+          py::arg("shared_tokens") = py::none())
       .def("__len__", &sim::SessionTable::sessions);
   py::class_<sim::Load>(m, "SimLoad", "When sessions start: given, poisson or closed.")
       .def(py::init([](const std::string& kind, double rate, std::int64_t concurrency,

@@ -38,6 +38,7 @@ from lamps_vllm.workloads.traces import load_trace
 
 SCORED = {"sharegpt": (0.8, 0.1), "trace": (0.5, 0.1)}  # shares to learn from and to choose by
 TIMED = 100  # predictions, one at a time
+ONLINE = "the core's own (online)"  # nothing is told
 HEADS = ("predictor", "exact bin", "+-1 bin", "MAE, tokens", "calibration error", "Kendall tau",
          "ms a prediction")  # fmt: skip
 
@@ -107,7 +108,7 @@ def milliseconds(model: LengthModel, turns: Sequence[Turn]) -> float:
     return 1e3 * seconds
 
 
-def frozen(parts: Split, name: str, plan: Plan, bars: Bars) -> tuple[Found, Floats, float]:
+def frozen(parts: Split, name: str, plan: Plan, bars: Bars) -> Found:
     """A head on a frozen base, and similar turns by the same embedding.
 
     Every text is read once.
@@ -179,7 +180,7 @@ def told(found: Found, parts: Split) -> dict[str, Floats | None]:
     truth = lengths(parts.score).astype(float)
     means = bin_means(lengths(parts.fit))
     noise = np.random.default_rng(0).standard_normal(len(truth))
-    lists: dict[str, Floats | None] = {"the core's own (online)": None, "oracle": truth}
+    lists: dict[str, Floats | None] = {ONLINE: None, "oracle": truth}
     lists["oracle with 50 % noise"] = np.maximum(1.0, truth * (1.0 + 0.5 * noise))
     for name, (distributions, _) in found.items():
         if name != "online histograms":
@@ -250,7 +251,7 @@ def worth(
             by.setdefault(key, []).append(outcome)
     rows = []
     for (load, policy, name), runs in by.items():
-        own = median(by[load, policy, "the core's own (online)"], lambda o: o.metrics.session_mean)
+        own = median(by[load, policy, ONLINE], lambda o: o.metrics.session_mean)
         mean = median(runs, lambda o: o.metrics.session_mean)
         p99 = median(runs, lambda o: o.metrics.session_p99)
         rows.append([load, policy, name, cell(mean), f"{100 * (mean / own - 1):+.1f} %", cell(p99)])

@@ -29,6 +29,7 @@ QUANTILES = (0.5, 0.9, 0.99)
 UNRESOLVED = 0.3  # s; recorded times are whole seconds, so 0 means "under a second"
 LONGEST = 3600.0  # s; later returns count as none, as `forget_seconds` does
 LEARNED = 500  # calls before scoring starts
+RESAMPLED = 2000  # draws behind an interval
 KINDS = {"tool_use": CallKind.TOOL, "end_turn": CallKind.MESSAGE}
 Json = dict[str, Any]
 
@@ -40,6 +41,7 @@ class Call(NamedTuple):
     tool: str
     context: int
     is_tool: bool
+    session: int  # its place in the file
 
 
 def read_sessions(path: Path) -> list[Json]:
@@ -52,8 +54,9 @@ def calls_of(sessions: list[Json], seed: int, *, named: bool, per_hour: float = 
     """All calls in the order in which they end; sessions begin at `per_hour` on average."""
     random = np.random.default_rng(seed)
     calls = []
-    for start, session in zip(np.cumsum(random.exponential(1.0, len(sessions))),
-                              random.permutation(np.array(sessions, dtype=object)), strict=True):  # fmt: skip
+    for start, place in zip(np.cumsum(random.exponential(1.0, len(sessions))),
+                            random.permutation(len(sessions)), strict=True):  # fmt: skip
+        session = sessions[place]
         now, last_call = float(start) * 3600.0 / per_hour, -1.0
         for index, turn in enumerate(session["turns"]):
             gap = turn.get("gap_est", turn["gap"])
@@ -64,7 +67,7 @@ def calls_of(sessions: list[Json], seed: int, *, named: bool, per_hour: float = 
             facts = TurnFacts(turn=index, last_call=last_call,
                               kind=KINDS.get(turn["stop"], CallKind.UNKNOWN))  # fmt: skip
             calls.append(Call(now, seconds, facts, session.get("class", "") if named else "",
-                              turn["in"] + turn["out"], turn["stop"] == "tool_use"))  # fmt: skip
+                              turn["in"] + turn["out"], turn["stop"] == "tool_use", int(place)))  # fmt: skip
             if seconds is None:
                 break
             last_call = seconds
@@ -152,9 +155,20 @@ def drift(sessions: list[Json], seed: int, before: int = 3000, window: int = 500
     return out
 
 
+def interval(error: np.ndarray, session: np.ndarray, sessions: int) -> tuple[float, float]:
+    """95 % of the mean error, by drawing whole sessions: their cases are not independent."""
+    sums, counts = (np.bincount(session, each, sessions) for each in (error, np.ones(len(error))))
+    drawn = np.random.default_rng(0).multinomial(
+        sessions, np.full(sessions, 1 / sessions), RESAMPLED
+    )
+    cases = drawn @ counts
+    low, high = np.quantile((drawn @ sums)[cases > 0] / cases[cases > 0], (0.025, 0.975))
+    return float(low), float(high)
+
+
 def returns_by_decile(sessions: list[Json], seeds: int) -> Iterator[tuple[str, ...]]:
     """P(return) at several instants of each pause against what happened."""
-    predicted, happened = [], []
+    predicted, happened, whose = [], [], []
     for seed in range(seeds):
         predictor = Predictor()
         for index, call in enumerate(calls_of(sessions, seed, named=False)):
@@ -163,16 +177,20 @@ def returns_by_decile(sessions: list[Json], seeds: int) -> Iterator[tuple[str, .
                 if index >= LEARNED and elapsed <= lasted:
                     predicted.append(predictor.p_return(call.facts, elapsed))
                     happened.append(call.seconds is not None)
+                    whose.append(call.session)
             if call.seconds is None:
                 predictor.observe_no_return(call.facts)
             else:
                 predictor.observe_call(call.facts, call.seconds)
-    p, returned = np.array(predicted), np.array(happened)
+    p, returned, session = np.array(predicted), np.array(happened), np.array(whose)
     for decile in range(10):
         inside = (p >= decile / 10) & ((p < (decile + 1) / 10) | (decile == 9))
         if inside.any():
+            error = 100.0 * (p[inside] - returned[inside])
+            low, high = interval(error, session[inside], len(sessions))
             yield (f"{decile * 10} to {decile * 10 + 10} %", str(int(inside.sum() / seeds)),
-                   f"{100 * p[inside].mean():.1f}", f"{100 * returned[inside].mean():.1f}")  # fmt: skip
+                   f"{100 * p[inside].mean():.1f}", f"{100 * returned[inside].mean():.1f}",
+                   f"{error.mean():+.1f} ({low:+.1f} to {high:+.1f})")  # fmt: skip
 
 
 # --- what conditioning on the elapsed time is worth ---
@@ -270,7 +288,8 @@ def main() -> None:
     if args.agent is None:
         return
     sessions = read_sessions(args.agent)
-    deciles = Table("P(return) predicted", "cases per seed", "mean predicted, %", "returned, %")
+    deciles = Table("P(return) predicted", "cases per seed", "mean predicted, %", "returned, %",
+                    "too high by, points (95 % interval)")  # fmt: skip
     for row in returns_by_decile(sessions, args.seeds):
         deciles.add_row(*row)
     console.print(deciles)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each part and each option is worth, simulated: parts, bounds, intervals, errors, surfaces.
+"""What each part and each option is worth, simulated: parts, bounds, intervals, what is told, surfaces.
 
     python benchmarks/python/sim_ablate.py --workloads multi toolbench --groups parts error
 
@@ -7,8 +7,9 @@ Loads are multiples of what fcfs saturates at (see sim_paper.py). Times are sess
 calls, mean / p99 in seconds, median over seeds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 from simtables import Page, cell, markdown, median, parser, saturation, swept
 
@@ -16,15 +17,26 @@ from lamps_vllm.simulate.case import Arm, Case, Load, LoadKind, split_arms
 from lamps_vllm.workloads.catalog import Source
 from lamps_vllm.workloads.predictions import Prediction
 
-Variant = tuple[Arm, Prediction]
+
+class Variant(NamedTuple):
+    """A row of a table: a policy, what it is told, and the fields of the case that say so."""
+
+    arm: Arm
+    told: str
+    changes: Mapping[str, Any]
+
 
 OWN = Prediction(None)
 ORACLE = Prediction(0.0)
 ERRORS = (OWN, ORACLE, *(Prediction(float(percent)) for percent in (5, 10, 20, 30, 50)))
 
 
+def _told(arm: Arm, prediction: Prediction) -> Variant:
+    return Variant(arm, str(prediction), {"prediction": prediction})
+
+
 def _arms(*texts: str) -> list[Variant]:
-    return [(arm, ORACLE) for text in texts for arm in split_arms(text)]
+    return [_told(arm, ORACLE) for text in texts for arm in split_arms(text)]
 
 
 def _options(name: str, values: Sequence[float]) -> list[Variant]:
@@ -42,7 +54,15 @@ GROUPS: dict[str, list[Variant]] = {
     ],
     "interval": _options("score_update_interval", (1, 10, 100, 1000)),
     "error": [
-        (arm, error) for arm in split_arms("sjf-total,infercept,lamps-paper,lamps") for error in ERRORS
+        _told(arm, error)
+        for arm in split_arms("sjf-total,infercept,lamps-paper,lamps") for error in ERRORS
+    ],
+    "told": [
+        Variant(Arm("lamps"), "nothing, calls not read", {"read_calls": False}),
+        Variant(Arm("lamps"), "tools, calls not read", {"read_calls": False, "tool_hints": True}),
+        Variant(Arm("lamps"), "nothing", {}),
+        Variant(Arm("lamps"), "last turns", {"final_hints": True}),
+        Variant(Arm("lamps"), "everything", {"prediction": ORACLE}),
     ],
     "order": _options("rank_weight", (0, 5, 20, 80, 320)),
     "horizon": _options("rank_horizon", (0, 10, 30, 60, 300)),
@@ -76,20 +96,20 @@ def main() -> None:
     for group in given.groups:
         variants = GROUPS[group]
         cases = [
-            replace(base, arm=arm, prediction=error, seed=seed,
+            replace(base, arm=variant.arm, seed=seed, **variant.changes,
                     load=Load(LoadKind.RATE, share * full[base.source.name]))
-            for arm, error in variants for base, share in columns for seed in range(given.seeds)
+            for variant in variants for base, share in columns for seed in range(given.seeds)
         ]  # fmt: skip
         outcomes = iter(swept(cases, group))
         rows = []
-        for arm, error in variants:
-            line = [str(arm), str(error)]
+        for variant in variants:
+            line = [str(variant.arm), variant.told]
             for _ in columns:
                 runs = [next(outcomes) for _ in range(given.seeds)]
                 mean = median(runs, lambda o: o.metrics.session_mean)
                 line.append(f"{cell(mean)} / {cell(median(runs, lambda o: o.metrics.session_p99))}")
             rows.append(line)
-        page.add(f"### {group}, {given.profile}\n\n{markdown(['policy', 'hints', *heads], rows)}")
+        page.add(f"### {group}, {given.profile}\n\n{markdown(['policy', 'told', *heads], rows)}")
     page.finish(given.out)
 
 

@@ -174,7 +174,8 @@ void CoreDriver::finished(Seconds now, TurnId id, Turn& turn) {
                               .output_tokens = output,
                               .context_tokens = turn.tokens,
                               .held_tokens = kv_.tokens_in(held),
-                              .aborted = false}});
+                              .aborted = false},
+                             turn.called});
 }
 
 void CoreDriver::apply(const Event& event) {
@@ -186,7 +187,12 @@ void CoreDriver::apply(const Event& event) {
           },
           [this](const Admitted& each) { core_.admitted(each.now, each.turn, each.cached); },
           [this](const Preempted& each) { core_.preempted(each.now, each.turn); },
-          [this](const Finished& each) { core_.finished(each.now, each.finish); },
+          [this](Finished each) {
+            std::string_view name;
+            if (each.called >= 0) name = tool_name(each.called);
+            each.finish.end = {each.called != kNotRead, {&name, name.empty() ? 0U : 1U}};
+            core_.finished(each.now, each.finish);
+          },
           [this](const Pressure& each) { core_.released_under_pressure(each.now, each.session); },
           [this](const Skipped& each) { core_.skipped(each.turn); },
           [this](const StepTook& each) { core_.observe_step(each.load, each.seconds); },

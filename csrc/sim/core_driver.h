@@ -91,6 +91,7 @@ class CoreDriver {
   struct Finished {
     Seconds now;
     Finish finish;
+    std::int32_t called;  // see TurnRequest
   };
   struct Pressure {
     Seconds now;

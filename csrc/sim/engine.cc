@@ -109,6 +109,7 @@ void VirtualEngine::take_in(Seconds now, const TurnRequest& request) {
   fresh.number = request.number;
   fresh.record = request.record;
   fresh.tool = request.tool;
+  fresh.called = request.called;
   fresh.final_hint = request.hint_final;
   kv_.attach(fresh, request);
   line_.add(id, fresh.number);

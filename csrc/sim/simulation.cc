@@ -114,6 +114,7 @@ void Simulation::send_turn(ClientId id, Seconds now) {
   request.shared_tokens = from.shared;
   request.tool = value_or(table_.tool, from.segment, kNoHandle);
   request.names_tool = table_.tool_hints;
+  request.called = value_or(table_.called, from.segment, kNotRead);
   request.hint_output = value_or(table_.hint_output, from.segment, -1.0);
   request.hint_call = value_or(table_.hint_call, from.segment, -1.0);
   request.hint_final = value_or(table_.hint_final, from.segment, std::uint8_t{0}) != 0;

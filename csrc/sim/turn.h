@@ -17,6 +17,8 @@ using ClientId = std::int32_t;
 using TurnId = RequestHandle;
 
 inline constexpr Seconds kNever = std::numeric_limits<Seconds>::quiet_NaN();
+// Of the call that a turn's tokens show: nobody looks for one.
+inline constexpr std::int32_t kNotRead = -2;
 
 struct TurnRequest {
   ClientId client = kNoHandle;
@@ -29,6 +31,7 @@ struct TurnRequest {
   Tokens shared_tokens = 0;        // how many; less than the session's first prompt
   std::int32_t tool = kNoHandle;   // class of the call that follows
   bool names_tool = false;         // the client says which tool
+  std::int32_t called = kNotRead;  // class of the call that the tokens show; kNoHandle: none
   double hint_output = -1.0;       // see TurnHints
   Seconds hint_call = -1.0;
   bool hint_final = false;
@@ -61,6 +64,7 @@ struct alignas(64) Turn {
   std::int64_t record = 0;
   SessionHandle session = kNoHandle;  // of the policy core
   std::int32_t tool = kNoHandle;
+  std::int32_t called = kNotRead;
   bool final_hint = false;
 
   Tokens cached = 0;      // found in the pool when it first started

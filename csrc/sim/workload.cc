@@ -51,6 +51,7 @@ void SessionTable::validate(const EngineModel& engine) const {
   require_length("arrival", arrival, n, true);
   require_length("kept_tokens", kept_tokens, m, true);
   require_length("tool", tool, m, true);
+  require_length("called", called, m, true);
   require_length("hint_output", hint_output, m, true);
   require_length("hint_call", hint_call, m, true);
   require_length("hint_final", hint_final, m, true);
@@ -62,6 +63,7 @@ void SessionTable::validate(const EngineModel& engine) const {
   require_entries("output_tokens", output_tokens, 1, longest);
   require_entries("arrival", arrival, 0, 1e12);
   require_entries("tool", tool, -1, kMostTools - 1);
+  require_entries("called", called, -1, kMostTools - 1);
   require_entries("shared_group", shared_group, -1, 1e6);
   require_entries("shared_tokens", shared_tokens, 0, 1e9);
   if (first_segment.front() != 0 || first_segment.back() != m) {

@@ -28,6 +28,9 @@ struct SessionTable {
                                            // context and the new tokens (history was rewritten)
   std::vector<Seconds> arrival;            // optional, per session; needed by Starts::kGiven
   std::vector<std::int32_t> tool;          // optional; class of the call, -1: none
+  std::vector<std::int32_t> called;        // optional; class of the call that is read from the
+                                           // turn's tokens at its end, -1: they show none, as a
+                                           // last turn's do; empty: nobody reads them
   std::vector<double> hint_output;         // optional; what the client predicts, < 0: nothing
   std::vector<Seconds> hint_call;          // optional; the same
   std::vector<std::uint8_t> hint_final;    // optional; the client says that no call follows

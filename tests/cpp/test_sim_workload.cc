@@ -5,6 +5,7 @@
 
 #include "expect_error.h"
 #include "lamps/errors.h"
+#include "sim/turn.h"
 #include "sim/workload.h"
 #include "sim_scene.h"
 
@@ -85,6 +86,9 @@ TEST(SessionTable, SaysWhatIsWrongWithAValue) {
   table.validate(engine);
   table.tool = {1};
   expect_refusal([&] { (void)table.validate(engine); }, "tool has 1 entries: expected 4");
+  table = three();
+  table.called = {0, -1, kNotRead, -1};  // what is not read is an empty column
+  expect_refusal([&] { (void)table.validate(engine); }, "called[2] = -2");
   table = three();
   table.first_segment[1] = 3;
   expect_refusal([&] { (void)table.validate(engine); }, "number of segments");

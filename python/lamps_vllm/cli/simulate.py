@@ -95,6 +95,12 @@ def simulate(
             "file's expected_output_tokens), oracle, gauss:PERCENT."
         ),
     ] = "own",
+    read_calls: Annotated[
+        bool,
+        typer.Option(
+            help="Tool calls are read from the turns' tokens at their end, as a server does."
+        ),
+    ] = True,
     tool_hints: Annotated[bool, typer.Option(help="Clients name the tool they call.")] = False,
     final_hints: Annotated[bool, typer.Option(help="Clients say which turn is the last.")] = False,
     call_factor: Annotated[float, typer.Option(help="Factor on the call times.")] = 1.0,
@@ -151,6 +157,7 @@ def simulate(
             kv_tokens=kv_tokens,
             prefix_caching=prefix_caching,
             prediction=Prediction.parse(prediction),
+            read_calls=read_calls,
             tool_hints=tool_hints,
             final_hints=final_hints,
             detail=output is not None,

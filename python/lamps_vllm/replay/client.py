@@ -99,6 +99,8 @@ class Context:
             told = segment.truth
         elif identity is Identity.TOOLS and (tool := self._session.called_tool(index)):
             told["tool"] = tool
+        elif identity is Identity.FINAL and segment.call_seconds is None:
+            told["final_turn"] = True
         return {"vllm_xargs": {HINT_KEY: json.dumps(told)}} if told else {}
 
     def take(self, index: int, answer: Answer) -> None:
@@ -203,7 +205,7 @@ class Replay:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        if self._options.identity in (Identity.SESSION_ID, Identity.ORACLE):
+        if self._options.identity in (Identity.SESSION_ID, Identity.FINAL, Identity.ORACLE):
             body["session_id"] = session.id
         elif self._options.identity is Identity.PRIORITY:
             body["priority"] = order

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from lamps_vllm.replay.server import free_port, running_server
 from lamps_vllm.replay.workload import Workload
 
 Replayer = Callable[[Workload, ReplayOptions, str], ReplayResult]
+Telling = Callable[[Workload], Workload]
+"""What an arm's clients expect of a workload's turns: the same sessions with other hints."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,14 @@ class Plan:
     folder: Path
     title: str
     timeout_s: float = 900.0
+    telling: Mapping[str, Telling] = field(default_factory=dict)
+    """By the name of the arm; the clients of the others say what the workload says."""
+
+    def workload_for(self, arm: Arm, repeat: int) -> Workload:
+        """What the clients of `arm` send in a repeat."""
+        workload = self.workloads[repeat]
+        tell = self.telling.get(arm.name)
+        return tell(workload) if tell else workload
 
     def order(self) -> Iterator[tuple[int, Arm]]:
         """Repeats with their arms, rotated."""
@@ -77,7 +87,7 @@ class Comparison:
                 seed=repeat,
                 timeout_s=self.plan.timeout_s,
             )
-            result = replayer(self.plan.workloads[repeat], options, label)
+            result = replayer(self.plan.workload_for(arm, repeat), options, label)
         metrics = measure(result)
         self.runs[arm.name][repeat] = metrics
         self.times[arm.name] += session_times(result.sessions)

@@ -13,6 +13,7 @@ class Identity(StrEnum):
     """What a request tells the server about the session it belongs to.
 
     ``tools``: nothing but the tool that a turn calls, as the tokens of a real model would show it.
+    ``final``: the session, and which turn is its last.
     ``oracle``: the session, and hints about everything that will happen.
     """
 
@@ -20,6 +21,7 @@ class Identity(StrEnum):
     NONE = "none"
     PRIORITY = "priority"
     TOOLS = "tools"
+    FINAL = "final"
     ORACLE = "oracle"
 
 

@@ -7,9 +7,10 @@
 
 A session arrives `arrival` seconds after the start. Each segment appends `prompt_tokens` new tokens
 (the first: the prompt; later ones: a tool's result), generates `output_tokens`, then waits
-`call_seconds` for its tool; the last segment has no call. A segment may carry real chat messages in
-`text` instead of lengths; `output_tokens` is then a cap, not a forced length. A segment may say what
-the client expects it to generate, `expected_output_tokens`: a hint, sent with the request.
+`call_seconds` for its tool; the last segment has none: a `tool` there was called and never answered.
+A segment may carry real chat messages in `text` instead of lengths; `output_tokens` is then a cap, not a
+forced length. A segment may say what the client expects it to generate, `expected_output_tokens`: a
+hint, sent with the request.
 
 A client may rewrite its history (compaction, dropped reasoning): `kept_tokens` says how much of the
 context before a segment remains as its prefix, all of it where the field is missing. Sessions with
@@ -69,8 +70,8 @@ class Segment(BaseModel):
         return self
 
 
-# Of these classes of the mix every call is, or every second, a person's next message.
-_PEOPLE = {"Chatbot": 1, "Image": 2, "TTS": 2}
+# Of these classes (of the mix, of traces) every call is, or every second, a person's next message.
+_PEOPLE = {"chatbot": 1, "image": 2, "tts": 2, "user": 1}
 
 
 class SharedPrefix(BaseModel):
@@ -123,7 +124,7 @@ class Session(BaseModel):
     def called_tool(self, index: int) -> str | None:
         """The tool whose call the tokens of a turn would show, if they were a model's."""
         tool = self.segments[index].tool
-        people = _PEOPLE.get(tool or "")
+        people = _PEOPLE.get((tool or "").lower())
         return None if people and (index + 1) % people == 0 else tool
 
     @property

@@ -138,7 +138,10 @@ class Case:
     kv_tokens: int | None = None  # instead of the profile's
     prefix_caching: bool = True
     prediction: Prediction = field(default_factory=Prediction)
-    tool_hints: bool = False  # clients name the tool they call
+    read_calls: bool = (
+        True  # calls are read from the turns' tokens, as a server with a tokenizer does
+    )
+    tool_hints: bool = False  # clients name the tool they call, before the turn runs
     final_hints: bool = False  # clients say which turn is their last
     detail: bool = False  # keep what the plots need: time series, decisions, time lines
 

@@ -39,6 +39,7 @@ class Table:
     kept_tokens: NDArray[np.int32]
     arrival: NDArray[np.float64]
     tool: NDArray[np.int32]
+    called: NDArray[np.int32]  # what the turn's tokens show; NO_TOOL: no call
     tool_names: tuple[str, ...]
     shared_group: NDArray[np.int32]
     shared_tokens: NDArray[np.int32]
@@ -76,6 +77,14 @@ def table_of(workload: Workload) -> Table:
         ),
         arrival=column([session.arrival for session in sessions], np.float64),
         tool=column([number.get(segment.tool or "", NO_TOOL) for segment in segments], np.int32),
+        called=column(
+            [
+                number.get(session.called_tool(index) or "", NO_TOOL)
+                for session in sessions
+                for index in range(len(session.segments))
+            ],
+            np.int32,
+        ),
         tool_names=tuple(names),
         shared_group=column([group[p.group] if p else -1 for p in shared], np.int32),
         shared_tokens=column([p.tokens if p else 0 for p in shared], np.int32),
@@ -102,6 +111,7 @@ def _sessions(table: Table, case: Case) -> lamps_ext.SimSessions:
         arrival=table.arrival,
         tool=table.tool,
         tool_hints=case.tool_hints,
+        called=table.called if case.read_calls else None,
         hint_output=hints.output_tokens,
         hint_call=hints.call_seconds,
         hint_final=hints.final_turn | (table.is_last & case.final_hints),

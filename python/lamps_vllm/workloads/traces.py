@@ -106,11 +106,12 @@ def _segments(turns: tuple[TraceTurn, ...], gaps: Gaps, tool: str | None) -> tup
         last = index == len(turns) - 1
         if pause is None and not last:
             pause = 0.0  # unknown pause in the middle of a session
-        by = "user" if turn.stop == "end_turn" else "tool"
+        by = tool or ("user" if turn.stop == "end_turn" else "tool")
+        called = pause is not None or turn.stop == "tool_use"  # or: and the session never came back
         segments.append(
             Segment(
                 prompt_tokens=prompt, output_tokens=max(1, turn.out), kept_tokens=kept,
-                call_seconds=pause, tool=None if pause is None else (tool or by),
+                call_seconds=pause, tool=by if called else None,
             )
         )  # fmt: skip
         before = turn

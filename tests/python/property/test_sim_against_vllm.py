@@ -36,6 +36,8 @@ class Load:
     """Session -> (group, leading tokens of its first prompt that the whole group has)."""
     hinted: bool = False
     """Clients say what is to come: output, call, tool, last turn."""
+    read: bool = False
+    """Tool calls are read from the turns' tokens at their end."""
 
     def rows(self) -> list[tuple[int, int, Any]]:
         return [
@@ -56,6 +58,18 @@ def oracle(segment: Segment) -> dict[str, Any]:
         return hints | {"final_turn": True}
     tool = {} if segment.tool is None else {"tool": segment.tool}
     return hints | tool | {"expected_call_seconds": segment.call_seconds}
+
+
+class Shown:
+    """Stands for calls.TurnCalls: what the tokens would show if they were a model's."""
+
+    def __init__(self, workload: Workload) -> None:
+        self._sessions = {session.id: session for session in workload.sessions}
+
+    def of(self, request: Request) -> list[str]:
+        session, _, index = request.request_id.rpartition(".")
+        called = self._sessions[session].called_tool(int(index))
+        return [] if called is None else [called]
 
 
 def real(load: Load, policy: str, monkeypatch, *, ahead: bool = False, **config) -> ReplayResult:
@@ -83,6 +97,8 @@ def real(load: Load, policy: str, monkeypatch, *, ahead: bool = False, **config)
     )  # fmt: skip
     built.scheduler_config.async_scheduling = ahead
     scheduler = lockstep.make_scheduler(AsyncScheduler if stock else LampsScheduler, built)
+    if load.read:
+        monkeypatch.setattr(scheduler, "_calls", Shown(load.workload), raising=not stock)
     identity = Identity.PRIORITY if policy == "priority" else Identity.SESSION_ID
     result = lockstep.replay(load.workload, scheduler, identity=identity, pace=PACE)
     assert stock or not scheduler._faulted
@@ -97,6 +113,7 @@ def simulated(
     alone = (-1, 0)
     tools = sorted({segment.tool for _, _, segment in rows if segment.tool is not None})
     last = [segment.call_seconds is None for _, _, segment in rows]
+    called = [sessions[number].called_tool(index) for number, index, _ in rows]
     hints = {
         "tool_hints": True,
         "hint_output": [segment.output_tokens for _, _, segment in rows],
@@ -113,6 +130,7 @@ def simulated(
             -1 if s.call_seconds is None or s.tool is None else tools.index(s.tool)
             for _, _, s in rows
         ],
+        called=[-1 if c is None else tools.index(c) for c in called] if load.read else None,
         **(hints if load.hinted else {}),
         kept_tokens=[load.kept.get((number, index), -1) for number, index, _ in rows],
         shared_group=[load.shared.get(i, alone)[0] for i in range(len(sessions))],
@@ -201,6 +219,14 @@ def test_what_clients_say_is_to_come(policy: str, monkeypatch):
     load = mix(9)
     load.hinted = True
     assert any(segment.tool for _, _, segment in load.rows())
+    check_same(load, policy, monkeypatch)
+
+
+@pytest.mark.parametrize("call_scale", [0.1, 1.0])
+@pytest.mark.parametrize("policy", ["lamps", "lamps-paper", "infercept", "continuum", "thunder"])
+def test_calls_read_from_the_tokens(policy: str, call_scale: float, monkeypatch):
+    load = mix(10, sessions=80, call_scale=call_scale)
+    load.read = True
     check_same(load, policy, monkeypatch)
 
 

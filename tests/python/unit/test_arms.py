@@ -8,10 +8,11 @@ import json
 import pytest
 
 from lamps_vllm.pace import PaceError
-from lamps_vllm.replay.arms import BUILT_IN, ArmError, Deployment, command_line, parse_arm
+from lamps_vllm.replay.arms import BUILT_IN, Arm, ArmError, Deployment, command_line, parse_arm
 from lamps_vllm.replay.comparison import Plan
 from lamps_vllm.replay.records import Identity
 from lamps_vllm.replay.tiny_model import tiny_config, write_tiny_model
+from lamps_vllm.replay.workload import Segment, Session, Workload
 
 DEPLOYMENT = Deployment(model="some/model")
 
@@ -92,6 +93,17 @@ def test_arm_order_rotates():
     order = [(repeat, arm.name[0]) for repeat, arm in plan.order()]
     assert "".join(name for _, name in order) == "spl" + "pls" + "lsp" + "spl"
     assert [repeat for repeat, _ in order] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+
+
+def test_clients_of_an_arm_may_expect_something_else():
+    workload = Workload.of(
+        [Session(id="a", arrival=0.0, segments=(Segment(prompt_tokens=4, output_tokens=2),))]
+    )
+    other = workload.scaled(rate_factor=2.0)
+    arms = [Arm("told", ()), Arm("untold", ())]
+    plan = Plan(arms=arms, workloads=[workload], deployment=DEPLOYMENT, folder=None, title="",
+                telling={"told": lambda each: other if each is workload else each})  # fmt: skip
+    assert [plan.workload_for(arm, 0) for arm in arms] == [other, workload]
 
 
 def test_tiny_model_is_written_once(tmp_path):

@@ -87,6 +87,7 @@ def test_prompts_are_seeded_and_unique_per_session():
         (Identity.PRIORITY, {"priority": [0, 1]}),
         (Identity.NONE, {}),
         (Identity.TOOLS, {}),
+        (Identity.FINAL, {"session_id": ["early", "late"]}),
         (Identity.ORACLE, {"session_id": ["early", "late"]}),
     ],
 )
@@ -118,6 +119,7 @@ def test_what_the_client_expects_is_sent_as_a_hint():
                            {"expected_output_tokens": 3, "tool": "Chatbot", "expected_call_seconds": 0.01},
                            {"expected_output_tokens": 2, "final_turn": True}]),
         (Identity.TOOLS, [{"tool": "grep"}, None, None]),
+        (Identity.FINAL, [None, None, {"final_turn": True}]),
         (Identity.NONE, [None, None, None]),
     ],
 )  # fmt: skip

@@ -47,20 +47,24 @@ def test_arrays_of_a_workload():
         arrival=2.0,
         segments=(
             Segment(prompt_tokens=20, output_tokens=3, call_seconds=1.5, tool="z"),
-            Segment(prompt_tokens=5, output_tokens=2, kept_tokens=10),
+            Segment(
+                prompt_tokens=5, output_tokens=2, kept_tokens=10, call_seconds=9.0, tool="user"
+            ),
+            Segment(prompt_tokens=6, output_tokens=4),
         ),
         shared_prefix=SharedPrefix(group="g", tokens=8),
     )
     second = Session(id="b", arrival=3.0, segments=(Segment(prompt_tokens=7, output_tokens=1),))
     table = table_of(Workload.of([first, second]))
-    assert table.first_segment.tolist() == [0, 2, 3]
-    assert table.prompt_tokens.tolist() == [20, 5, 7]
-    assert table.output_tokens.tolist() == [3, 2, 1]
-    assert table.call_seconds.tolist() == [1.5, 0.0, 0.0]
-    assert table.kept_tokens.tolist() == [-1, 10, -1]
-    assert (table.tool.tolist(), table.tool_names) == ([0, -1, -1], ("z",))
+    assert table.first_segment.tolist() == [0, 3, 4]
+    assert table.prompt_tokens.tolist() == [20, 5, 6, 7]
+    assert table.output_tokens.tolist() == [3, 2, 4, 1]
+    assert table.call_seconds.tolist() == [1.5, 9.0, 0.0, 0.0]
+    assert table.kept_tokens.tolist() == [-1, 10, -1, -1]
+    assert (table.tool.tolist(), table.tool_names) == ([1, 0, -1, -1], ("user", "z"))
+    assert table.called.tolist() == [1, -1, -1, -1]  # a person's answer is no call that tokens show
     assert (table.shared_group.tolist(), table.shared_tokens.tolist()) == ([0, -1], [8, 0])
-    assert table.is_last.tolist() == [False, True, True]
+    assert table.is_last.tolist() == [False, False, True, True]
     assert table.arrival.tolist() == [2.0, 3.0]
 
 
@@ -151,6 +155,26 @@ def test_predictions_reach_the_policy():
     own = run_case(replace(OVERLOAD, arm=Arm("sjf")))
     oracle = run_case(replace(OVERLOAD, arm=Arm("sjf"), prediction=Prediction(0.0)))
     assert own.metrics != oracle.metrics
+
+
+def test_calls_read_from_the_tokens_tell_last_turns(tmp_path):
+    """As in a server: a turn that shows no call is soon known to end its session."""
+    case = Case(
+        Source("toolbench", sessions=500), "gpt-j-6b", Arm("lamps"), Load(LoadKind.RATE, 5.4)
+    )
+    read, unread = (run_case(replace(case, read_calls=read)) for read in (True, False))
+    assert read.metrics.session_mean < 0.8 * unread.metrics.session_mean
+    nameless = tmp_path / "nameless.jsonl"
+    sessions = case.source.load(0, 5.4).sessions
+    save_workload(Workload.of(map(_without_tools, sessions)), nameless)
+    case = replace(case, source=Source(str(nameless)), load=Load(LoadKind.GIVEN))
+    read, unread = (run_case(replace(case, read_calls=read)) for read in (True, False))
+    assert read.metrics == unread.metrics
+
+
+def _without_tools(session: Session) -> Session:
+    segments = tuple(each.model_copy(update={"tool": None}) for each in session.segments)
+    return session.model_copy(update={"segments": segments})
 
 
 def test_lengths_that_the_workload_gives_reach_the_policy(tmp_path):

@@ -124,6 +124,10 @@ def test_bad_simulations_are_named():
         lamps_ext.SimLoad("sometimes")
     with pytest.raises(lamps_ext.InvalidOption, match="tool has 1 entries: expected 5"):
         run(table(tool=[1]))
+    with pytest.raises(lamps_ext.InvalidOption, match="called has 1 entries: expected 5"):
+        run(table(called=[1]))
+    with pytest.raises(lamps_ext.InvalidOption, match=r"called\[0\] = -2"):
+        run(table(called=[-2] * 5))
     with pytest.raises(lamps_ext.InvalidOption, match="rate = 0"):
         run(load=lamps_ext.SimLoad("poisson"))
 

@@ -76,6 +76,16 @@ def test_a_session_that_ends_on_a_call_generates_one_more_token(tmp_path):
     assert (last.prompt_tokens, last.output_tokens, last.call_seconds) == (21, 1, None)
 
 
+def test_a_session_that_never_comes_back_from_a_call_shows_it(tmp_path):
+    turns = [
+        {"in": 405, "out": 60, "new": 405, "gap": 30.0, "stop": "end_turn"},
+        {"in": 500, "out": 60, "new": 95, "gap": None, "stop": "tool_use"},
+    ]
+    (loaded,) = load_trace(write(tmp_path / "t.jsonl", {"id": "m", "turns": turns})).sessions
+    assert [s.tool for s in loaded.segments] == ["user", "tool"]
+    assert [loaded.called_tool(index) for index in range(2)] == [None, "tool"]
+
+
 def test_source_tells_the_formats_apart(tmp_path):
     trace = write(tmp_path / "trace.jsonl.gz", session("a"), session("b"))
     assert len(Source(str(trace)).load(0).sessions) == 2
