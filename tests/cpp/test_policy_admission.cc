@@ -132,6 +132,15 @@ TEST(PolicyAdmission, OnACrowdedEngineOnlyNewcomersWaitForTheirPeak) {
   other.arrive(0.1, turn(2, 1, 560));  // the same turn as a session's first
   crowd(other, 1.0);
   EXPECT_EQ(other.begin_step(view).admit, Handles{});
+
+  PolicyCore third(kEngine, oldest_first());  // and as its only one: chat is served as vLLM does
+  third.arrive(0.0, turn(0, 0, 480));
+  third.admitted(0.0, 0, 0);
+  Arrival only = turn(2, 1, 560);
+  only.hints.final_turn = true;
+  third.arrive(0.1, only);
+  crowd(third, 1.0);
+  EXPECT_EQ(third.begin_step(view).admit, Handles{2});
 }
 
 // Session 0 is 4,000 tokens long, loses its KV in every call and computes it anew: `times` of them,

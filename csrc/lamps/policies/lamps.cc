@@ -16,6 +16,7 @@ constexpr double kDrains = 4.0;  // backlogs after which nobody is overtaken by 
 constexpr Seconds kShortestHold = 1e-3;
 constexpr double kThrash = 0.25;  // share of the engine's time spent on recomputation from which
                                   // on no session begins
+constexpr double kLikely = 0.5;
 constexpr std::uint8_t kNewcomerClass = kRestClass + 1;
 constexpr double kUsualWait = 0.9;  // quantile of the waits that counts as usual
 constexpr double kOutlier = 2.0;    // ... and how much longer than that nobody should wait
@@ -28,6 +29,10 @@ bool LampsRules::calm() const { return scene_.load.crowding < kCalm; }
 
 bool LampsRules::is_newcomer(const Request& request) const {
   return !has_begun(request) && !scene_.ledger.session(request.session).branch;
+}
+
+bool LampsRules::comes_back(const Request& request) const {
+  return !request.final_hint && scene_.predictor.p_return(request.facts, 0.0) >= kLikely;
 }
 
 // Whether it goes before everybody and takes what others keep. Only a turn of a session that has
@@ -90,9 +95,10 @@ ReadyKey LampsRules::key_of(const Request& request) const {
 
 // Whether room is asked for the projected peak of everyone, so that nobody who was let in has to be
 // preempted. Only for newcomers on a crowded engine: a session that has begun comes in as soon as
-// its prompt fits, as in vLLM, since its wait costs more than a rare preemption.
+// its prompt fits, as in vLLM, since its wait costs more than a rare preemption. So does one that
+// is likely to end with this turn: it leaves nothing behind that room would have to be kept for.
 bool LampsRules::plans_for_peak(const Request& request) const {
-  return !calm() && !has_begun(request);
+  return !calm() && !has_begun(request) && comes_back(request);
 }
 
 Tokens LampsRules::asked_by(const Request& request) const {

@@ -61,6 +61,7 @@ class LampsRules : public Rules {
   [[nodiscard]] bool calm() const;
   [[nodiscard]] bool thrashes() const;
   [[nodiscard]] bool is_newcomer(const Request& request) const;
+  [[nodiscard]] bool comes_back(const Request& request) const;
   [[nodiscard]] bool pushes_in(const Request& request) const;
   [[nodiscard]] TokenSeconds rank_of(const Request& request) const;
   [[nodiscard]] double preemption_loss(const Request& request) const;
