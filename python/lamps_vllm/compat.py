@@ -39,6 +39,7 @@ _SCHEDULER = "vllm.v1.core.sched.scheduler"
 _ASYNC = "vllm.v1.core.sched.async_scheduler"
 _QUEUE = "vllm.v1.core.sched.request_queue"
 _KV = "vllm.v1.core.kv_cache_manager"
+_COORDINATOR = "vllm.v1.core.kv_cache_coordinator"
 _POOL = "vllm.v1.core.block_pool"
 _REQUEST = "vllm.v1.request"
 _CONNECTOR = "vllm.distributed.kv_transfer.kv_connector.v1.base"
@@ -115,9 +116,16 @@ _HOOKS = (
           _takes("blocks", "on_reuse")),
     _Hook(_POOL, "BlockPool._insert_block_hash", "swapping: KV that was fetched back can be found",
           _takes("block_hash_with_group_id", "block", "num_tokens")),
-    _Hook(_POOL, "BlockHashToBlockMap.get_one_block", "swapping: what is still in the pool is not fetched"),
-    _Hook(_UTILS, "make_block_hash_with_group_id", "swapping: KV is found by the cache's own hashes"),
-    _Hook(_UTILS, "resolve_kv_cache_block_sizes", "swapping: tokens per block"),
+    _Hook(_POOL, "BlockHashToBlockMap.get_one_block", "what is still in the pool is kept, not fetched"),
+    _Hook(_UTILS, "make_block_hash_with_group_id", "KV is found by the cache's own hashes"),
+    _Hook(_UTILS, "get_group_id", "the KV cache group of a block"),
+    _Hook(_UTILS, "KVCacheBlock.block_hash_num_tokens", "where in its request a block belongs"),
+    _Hook(_COORDINATOR, "KVCacheCoordinator.__init__", "tokens per block, and where prefixes may end",
+          _initialises("single_type_managers", "scheduler_block_size")),
+    _Hook(_KV, "KVCacheManager.__init__", "kinds of attention, and whether hits leave out a block",
+          _initialises("coordinator", "block_pool", "kv_cache_config", "use_eagle")),
+    _Hook("vllm.v1.core.single_type_kv_cache_manager", "SingleTypeKVCacheManager.get_num_skipped_tokens",
+          "what is behind a sliding window", _takes("num_computed_tokens")),
     _Hook("vllm.v1.kv_cache_interface", "KVCacheTensor", "swapping: where the bytes of a block are",
           _has_fields("layers", "layer_stride", "block_stride", "offset", "host_resident")),
 )  # fmt: skip

@@ -19,10 +19,9 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
 )
 from vllm.logger import init_logger
 from vllm.platforms import current_platform
-from vllm.v1.core.kv_cache_utils import resolve_kv_cache_block_sizes
-from vllm.v1.kv_cache_interface import FullAttentionSpec, UniformTypeKVCacheSpecs
 from vllm.v1.metrics.cache_hit_source import CacheHitSource
 
+from lamps_vllm.groups import why_not_prefixes
 from lamps_vllm.swap.layout import bytes_per_block, pages_of
 from lamps_vllm.swap.messages import Orders, Reports
 from lamps_vllm.swap.settings import SwapError, SwapSettings
@@ -40,17 +39,6 @@ if TYPE_CHECKING:
     from vllm.v1.request import Request
 
 logger = init_logger("vllm.lamps")
-
-
-def _require_one_kind_of_attention(config: "KVCacheConfig") -> None:
-    groups = config.kv_cache_groups
-    if len(groups) != 1:
-        raise SwapError(f"KV cache of {len(groups)} groups: expected one, of full attention")
-    spec = groups[0].kv_cache_spec
-    specs = spec.kv_cache_specs.values() if isinstance(spec, UniformTypeKVCacheSpecs) else [spec]
-    for each in specs:
-        if not isinstance(each, FullAttentionSpec):
-            raise SwapError(f"KV cache of {type(each).__name__}: expected full attention")
 
 
 class LampsConnector(KVConnectorBase_V1, SupportsHMA):
@@ -77,16 +65,21 @@ class LampsConnector(KVConnectorBase_V1, SupportsHMA):
         if not vllm_config.cache_config.enable_prefix_caching:
             logger.warning("LAMPS does not swap: it needs prefix caching, which is off")
             return
-        _require_one_kind_of_attention(kv_cache_config)
+        speculative = vllm_config.speculative_config
+        why_not = why_not_prefixes(
+            kv_cache_config.kv_cache_groups,
+            speculative is not None and speculative.use_eagle_block_drop(),
+        )
+        if why_not:
+            raise SwapError(why_not)
         if role is KVConnectorRole.WORKER:
             self._worker = SwapWorker(settings, kv_cache_config, parallel.world_size)
             return
         # Losing a cached copy is no reason to fail a request, which is vLLM's default.
         self._kv_transfer_config.kv_load_failure_policy = "recompute"
         block_bytes = bytes_per_block(pages_of(kv_cache_config))
-        block_tokens, _ = resolve_kv_cache_block_sizes(kv_cache_config, vllm_config)
         rows = settings.rows(parallel.world_size, block_bytes)
-        self.tier = SwapTier(rows, parallel.world_size, block_tokens, block_bytes)
+        self.tier = SwapTier(rows, parallel.world_size, block_bytes)
 
     @property
     def requires_kv_delivery(self) -> bool:
@@ -102,7 +95,7 @@ class LampsConnector(KVConnectorBase_V1, SupportsHMA):
     def bind_kv_cache_manager(self, kv_cache_manager: "KVCacheManager") -> None:
         super().bind_kv_cache_manager(kv_cache_manager)
         if self.tier is not None:
-            self.tier.manager = kv_cache_manager
+            self.tier.bind(kv_cache_manager)
 
     def get_num_new_matched_tokens(
         self, request: "Request", num_computed_tokens: int
@@ -116,7 +109,7 @@ class LampsConnector(KVConnectorBase_V1, SupportsHMA):
         self, request: "Request", blocks: "KVCacheBlocks", num_external_tokens: int
     ) -> None:
         if self.tier is not None and num_external_tokens:
-            self.tier.load(request, blocks.get_block_ids()[0], num_external_tokens)
+            self.tier.load(request, blocks.get_block_ids(), num_external_tokens)
 
     def build_connector_meta(self, scheduler_output: "SchedulerOutput") -> Orders:
         return Orders() if self.tier is None else self.tier.take_orders()
@@ -130,7 +123,7 @@ class LampsConnector(KVConnectorBase_V1, SupportsHMA):
         self, request: "Request", block_ids: tuple[list[int], ...]
     ) -> tuple[bool, dict[str, Any] | None]:
         if self.tier is not None:
-            self.tier.request_finished(request, block_ids[0])
+            self.tier.request_finished(request, block_ids)
         return False, None
 
     def has_pending_push_work(self) -> bool:

@@ -22,6 +22,7 @@ from lamps_vllm.calls import TurnCalls
 from lamps_vllm.compat import require_hooks
 from lamps_vllm.connector import LampsConnector
 from lamps_vllm.decisions import DecisionLog
+from lamps_vllm.groups import PrefixGroups, tokens_per_block
 from lamps_vllm.hints import Hints, parse_hints
 from lamps_vllm.holds import HeldBlocks
 from lamps_vllm.lengths.remote import serve_lengths
@@ -56,19 +57,19 @@ class LampsScheduler(PausedRequests):
         options = LampsOptions.from_additional_config(self.vllm_config.additional_config)
         manager = self.kv_cache_manager
         # A token costs one slot in every KV cache group (hybrid models have several).
-        self._tokens_per_block = self.block_size / max(manager.num_kv_cache_groups, 1)
+        self._tokens_per_block = tokens_per_block(manager, self.block_size)
         blocks = self.cache_config.num_gpu_blocks - 1  # block 0 is vLLM's null block
         core_options = options.to_core()
         tier = self.connector.tier if isinstance(self.connector, LampsConnector) else None
         if tier is not None:
-            core_options.cost.kv_bytes_per_token = tier.block_bytes // tier.block_tokens
+            core_options.cost.kv_bytes_per_token = int(tier.block_bytes / self._tokens_per_block)
         self._core = lamps_ext.PolicyCore(
             lamps_ext.Engine(
                 capacity_tokens=max(int(blocks * self._tokens_per_block), 1),
                 block_tokens=max(int(self._tokens_per_block), 1),
                 max_context=self.max_model_len,
                 step_tokens=self.max_num_scheduled_tokens,
-                host_tokens=tier.rows * tier.block_tokens if tier is not None else 0,
+                host_tokens=int(tier.rows * self._tokens_per_block) if tier is not None else 0,
             ),
             core_options,
         )
@@ -80,7 +81,8 @@ class LampsScheduler(PausedRequests):
         # vLLM loads the tokenizer for structured output; we only borrow it.
         self._calls = TurnCalls(getattr(self.structured_output_manager, "tokenizer", None), logger)
         self._turns = TurnTable()
-        self._holds = HeldBlocks(manager.block_pool, self._tokens_per_block)
+        pool, groups = manager.block_pool, PrefixGroups.of(manager)
+        self._holds = HeldBlocks(pool, self._tokens_per_block, groups)
         self._swaps = SessionSwaps(tier, self._holds) if tier is not None and self._keeps else None
         self._log = DecisionLog(options.log_path)
         self._core.record_decisions(self._log.on)
@@ -213,18 +215,19 @@ class LampsScheduler(PausedRequests):
         held = 0
         if returns and self._keeps:
             blocks = self.kv_cache_manager.pop_blocks_for_free(request)
-            if not self._request_blocks_can_be_freed(request):
-                # A step in flight may still write behind the last full block.
-                unfinished = [block for block in blocks if block.block_hash is None]
-                self.deferred_frees.append((self.sched_step_seq, unfinished))
-                blocks = [block for block in blocks if block.block_hash is not None]
-            held = self._holds.keep(session, blocks)
+            # A step in flight may still write behind the last full block.
+            free = None if self._request_blocks_can_be_freed(request) else self._free_later
+            held = self._holds.keep(session, blocks, request.block_hashes, free)
         self._book.end(session, request.block_hashes, aborted=not well)
         self._turns.drop(request)
         self._events.append(
             (lamps_ext.FINISHED, self.clock(), turn, request.num_output_tokens,
              request.num_tokens, held, not well, self._calls.of(request) if well else None)
         )  # fmt: skip
+
+    def _free_later(self, blocks: list[Any]) -> None:
+        """When the steps in flight are over."""
+        self.deferred_frees.append((self.sched_step_seq, blocks))
 
     def _free_cap(self, request: Request) -> int:
         """max_tokens, where a client chose it; 0 where it is the default, or a length is forced."""

@@ -11,7 +11,7 @@ from vllm.v1.request import Request
 
 from lamps_vllm import LampsScheduler
 from lamps_vllm.replay.tiny_model import VOCAB_SIZE
-from tests.support.lockstep import Lockstep, make_config, make_request, make_scheduler
+from tests.support.lockstep import Lockstep, Windows, make_config, make_request, make_scheduler
 
 
 def tokens(seed: int, count: int) -> list[int]:
@@ -69,11 +69,12 @@ class Driver:
     """One scheduler, its engine in virtual time, and the requests sent so far."""
 
     def __init__(
-        self, scheduler_cls: type[Scheduler] = LampsScheduler, *, ahead: bool = False, **config: Any
-    ) -> None:
+        self, scheduler_cls: type[Scheduler] = LampsScheduler, *, ahead: bool = False,
+        windows: Windows | None = None, **config: Any,
+    ) -> None:  # fmt: skip
         self.config = make_config(**config)
         self.config.scheduler_config.async_scheduling = ahead
-        self.scheduler = make_scheduler(scheduler_cls, self.config)
+        self.scheduler = make_scheduler(scheduler_cls, self.config, windows)
         self.engine = self._make_engine(ahead)
         self.requests: dict[str, Request] = {}
         self.finished: list[str] = []
@@ -97,7 +98,7 @@ class Driver:
             prompt = tokens(self._seeds, prompt)
         request = make_request(
             request_id, prompt, output, arrival=self.engine.now,
-            block_size=self.config.cache_config.block_size, **more,
+            block_size=self.scheduler.hash_block_size, **more,
         )  # fmt: skip
         self.scheduler.add_request(request)
         self.requests[request_id] = request

@@ -24,14 +24,20 @@ from vllm.config import (
 )
 from vllm.sampling_params import SamplingParams
 from vllm.utils.hashing import get_hash_fn_by_name
-from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
+from vllm.v1.core.kv_cache_utils import (
+    get_request_block_hasher,
+    init_none_hash,
+    resolve_kv_cache_block_sizes,
+)
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.kv_cache_interface import (
+    AttentionSpec,
     FullAttentionSpec,
     KVCacheConfig,
     KVCacheGroupSpec,
     KVCacheTensor,
+    SlidingWindowSpec,
 )
 from vllm.v1.outputs import KVConnectorOutput, ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
@@ -82,35 +88,58 @@ def make_config(
     )  # fmt: skip
 
 
-def make_scheduler(scheduler_cls: type[Scheduler], config: VllmConfig) -> Scheduler:
-    """The scheduler as EngineCore builds it, over a two-layer full-attention cache, layer by layer."""
+@dataclass(frozen=True)
+class Windows:
+    """KV cache groups of sliding windows beside that of full attention, with pages of the same size."""
+
+    tokens: int
+    block_size: int = 32
+    groups: int = 1
+
+
+def make_cache(config: VllmConfig, windows: Windows | None = None) -> KVCacheConfig:
+    """A cache of groups of two layers each, layer by layer; groups lie over each other."""
     import torch
 
-    block_size = config.cache_config.block_size
-    spec = FullAttentionSpec(
-        block_size=block_size, num_kv_heads=2, head_size=64, dtype=torch.bfloat16
-    )
-    layers, blocks, page = (
-        ["layer.0", "layer.1"],
-        config.cache_config.num_gpu_blocks,
-        spec.page_size_bytes,
-    )
-    tensor = KVCacheTensor(
-        size=len(layers) * blocks * page,
-        layers=layers,
-        layer_stride=blocks * page,
-        block_stride=page,
-    )
-    kv = KVCacheConfig(
-        num_blocks=blocks,
-        kv_cache_tensors=[tensor],
-        kv_cache_groups=[KVCacheGroupSpec(layers, spec)],
-    )
+    blocks, block_size = config.cache_config.num_gpu_blocks, config.cache_config.block_size
+    shape = {"block_size": block_size, "num_kv_heads": 2, "head_size": 64, "dtype": torch.bfloat16}
+    specs: list[AttentionSpec] = [FullAttentionSpec(**shape)]
+    if windows is not None:
+        shape |= {
+            "block_size": windows.block_size,
+            "num_kv_heads": 2 * block_size // windows.block_size,
+        }
+        specs += windows.groups * [SlidingWindowSpec(**shape, sliding_window=windows.tokens)]
+    page = specs[0].page_size_bytes
+    assert all(spec.page_size_bytes == page for spec in specs)
+    groups = [
+        KVCacheGroupSpec([f"layer.{2 * number}", f"layer.{2 * number + 1}"], spec)
+        for number, spec in enumerate(specs)
+    ]
+    tensors = [
+        KVCacheTensor(
+            size=2 * blocks * page,
+            layers=group.layer_names,
+            layer_stride=blocks * page,
+            block_stride=page,
+        )
+        for group in groups
+    ]
+    return KVCacheConfig(num_blocks=blocks, kv_cache_tensors=tensors, kv_cache_groups=groups)
+
+
+def make_scheduler(
+    scheduler_cls: type[Scheduler], config: VllmConfig, windows: Windows | None = None
+) -> Scheduler:
+    """The scheduler as EngineCore builds it."""
+    cache = make_cache(config, windows)
+    block_size, hash_block_size = resolve_kv_cache_block_sizes(cache, config)
     return scheduler_cls(
         vllm_config=config,
-        kv_cache_config=kv,
+        kv_cache_config=cache,
         structured_output_manager=StructuredOutputManager(config),
         block_size=block_size,
+        hash_block_size=hash_block_size,
     )
 
 

@@ -94,18 +94,21 @@ class HeldMover:
 
 
 class Rank:
-    """A worker: its connector and its KV, [layer, block, token, words]."""
+    """A worker: its connector and its KV, [layer, block, token, words] in every group."""
 
     def __init__(self, config: Any, kv_config: Any) -> None:
         self.connector = LampsConnector(config, KVConnectorRole.WORKER, kv_config)
-        (tensor,) = kv_config.kv_cache_tensors
+        tensor = kv_config.kv_cache_tensors[0]
         self.memory = torch.zeros(tensor.size, dtype=torch.int8)
-        tokens = config.cache_config.block_size
-        shape = (len(tensor.layers), kv_config.num_blocks, tokens, -1)
-        self.kv = self.memory.view(torch.int64).numpy().reshape(shape)
+        self.kv = [
+            self.memory.view(torch.int64).numpy().reshape(
+                len(group.layer_names), kv_config.num_blocks, group.kv_cache_spec.block_size, -1
+            )
+            for group in kv_config.kv_cache_groups
+        ]  # fmt: skip
         with patch("lamps_vllm.swap.worker.calibrated", return_value=CALIBRATION):
             self.connector.register_kv_caches({name: self.memory for name in tensor.layers})
-        self.kv[:] = GARBAGE
+        self.memory[:] = GARBAGE
         worker = self.connector._worker
         self.mover = worker._mover = HeldMover(worker._mover)
 
@@ -164,23 +167,43 @@ class KVMixin:
         end = request.num_computed_tokens
         values = prefix_values(list(request.all_token_ids)[:end])
         end = len(values)  # one step ahead, the last token is not known yet
-        block, slot = self._places(request, end)
         start = request.num_computed_tokens - count
         if self.late:
             start = min(start, self._written.get(request.request_id, start))
             self._written[request.request_id] = end
-        for number, rank in enumerate(self.ranks):
-            seen = rank.kv[:, block[:start], slot[:start]]
-            if not (seen == (values[:start] + number)[None, :, None]).all():
-                raise WrongKV(f"{request.request_id} attends to KV that is not its own")
-            rank.kv[:, block[start:], slot[start:]] = (values[start:] + number)[None, :, None]
+        for group, manager in enumerate(
+            self.scheduler.kv_cache_manager.coordinator.single_type_managers
+        ):
+            window = getattr(manager.kv_cache_spec, "sliding_window", None)
+            first = 0 if window is None else max(start - window + 1, 0)
+            block, slot = self._places(request, group, first, start)
+            expected = values[first:start] + 1_000_003 * group
+            for number, rank in enumerate(self.ranks):
+                seen = rank.kv[group][:, block, slot]
+                if not (seen == (expected + number)[None, :, None]).all():
+                    raise WrongKV(f"{request.request_id} attends to KV that is not its own")
+        self._write(request, values, start)
         self.checked_tokens += start
 
-    def _places(self, request: Any, end: int) -> tuple[np.ndarray, np.ndarray]:
-        """Blocks and slots of the request's first tokens."""
-        blocks = np.array(self.scheduler.kv_cache_manager.get_block_ids(request.request_id)[0])
-        at = np.arange(end)
-        return blocks[at // self.scheduler.block_size], at % self.scheduler.block_size
+    def _write(self, request: Any, values: np.ndarray, start: int) -> None:
+        """The KV of tokens from `start` on, in every group."""
+        for group in range(len(self.ranks[0].kv)):
+            block, slot = self._places(request, group, start, len(values))
+            for number, rank in enumerate(self.ranks):
+                written = values[start:] + 1_000_003 * group + number
+                rank.kv[group][:, block, slot] = written[None, :, None]
+
+    def _places(
+        self, request: Any, group: int, start: int, end: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Blocks and slots of the request's tokens [start, end) in a group."""
+        manager = self.scheduler.kv_cache_manager.coordinator.single_type_managers[group]
+        ids = [block.block_id for block in manager.req_to_blocks[request.request_id]]
+        at = np.arange(start, end)
+        blocks = np.array(ids, dtype=np.int64)[at // manager.block_size]
+        if not blocks.all():
+            raise WrongKV(f"{request.request_id} lacks blocks that it attends to")
+        return blocks, at % manager.block_size
 
     def _executed(self, output: Any) -> None:
         """Tokens that were not known when the step was scheduled have their KV now."""
@@ -192,10 +215,7 @@ class KVMixin:
             end = min(request.num_tokens, request.num_computed_tokens)
             if request.num_stale_output_tokens or end <= start:
                 continue
-            block, slot = self._places(request, end)
-            values = prefix_values(list(request.all_token_ids)[:end])
-            for number, rank in enumerate(self.ranks):
-                rank.kv[:, block[start:], slot[start:]] = (values[start:] + number)[None, :, None]
+            self._write(request, prefix_values(list(request.all_token_ids)[:end]), start)
             self._written[request_id] = end
 
 
@@ -264,6 +284,7 @@ class SwapDriver(Driver):
         for mover in self.movers:
             mover.holding = holding
             if not holding:
+                mover.gathers = False
                 mover.let_go()
 
     def poison_free_blocks(self) -> None:
@@ -271,7 +292,7 @@ class SwapDriver(Driver):
         free = [b.block_id for b in self.scheduler.kv_cache_manager.block_pool.blocks
                 if b.ref_cnt == 0 and b.block_hash is None]  # fmt: skip
         for rank in self.engine.ranks:
-            rank.kv[:, free] = GARBAGE
+            rank.kv[0][:, free] = GARBAGE
 
     def settle(self, limit: int = 50) -> None:
         """Steps until no copy is under way and the core has been told."""

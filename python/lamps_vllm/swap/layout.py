@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the bytes of KV blocks are, from vLLM's description of the cache."""
 
+import itertools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,17 +27,22 @@ def pages_of(config: "KVCacheConfig") -> list[Pages]:
 
     A layer-outermost layout has a run per layer (or per layer and head group), a block-outermost one
     a single run of whole blocks. Padding is part of a page; data types and heads do not matter.
+    Groups lie over each other: a block has the same pages whichever group has it.
 
     Raises:
-        LayoutError: a tensor is not made of whole runs of pages.
+        LayoutError: a tensor is not made of whole runs of pages, or groups have different pages.
     """
-    runs: dict[int, Pages] = {}
-    for tensor in config.kv_cache_tensors:
-        for run in _pages_of_tensor(tensor, config.num_blocks):
-            runs.setdefault(run.offset, run)
+    blocks = config.num_blocks
+    runs = sorted({r for each in config.kv_cache_tensors for r in _pages_of_tensor(each, blocks)})
     if not runs:
         raise LayoutError("KV cache without tensors: expected one or more")
-    return sorted(runs.values())
+    for run, after in itertools.pairwise(runs):
+        if after.offset < run.offset + blocks * run.page:
+            raise LayoutError(
+                f"KV cache has {blocks} pages of {run.page} bytes at {run.offset}, and {after.page} "
+                f"bytes at {after.offset}: expected the same pages in every group"
+            )
+    return runs
 
 
 def _pages_of_tensor(tensor: "KVCacheTensor", blocks: int) -> Iterable[Pages]:

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Carries out what the policy core decides about KV on the host, and tells it when copies are done."""
 
-import enum
-from collections.abc import Hashable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from vllm.v1.core.kv_cache_utils import get_group_id
 
 import lamps_ext
+from lamps_vllm.groups import Place, run
 from lamps_vllm.holds import HeldBlocks
+from lamps_vllm.swap.swapped import Swapped, Where
 from lamps_vllm.swap.tier import Job, SwapTier
 
 if TYPE_CHECKING:
@@ -17,37 +18,6 @@ if TYPE_CHECKING:
     from vllm.v1.request import Request
 
 Event = tuple[Any, ...]
-
-
-class Where(enum.Enum):
-    """Where a session's KV is, as far as the host is concerned."""
-
-    ELSEWHERE = enum.auto()
-    """The core does not count on the host; what is there is spare."""
-    STORING = enum.auto()
-    """On its way there. Its blocks are the copy's, or kept and only lent to it."""
-    ON_HOST = enum.auto()
-    """There, and perhaps kept as well."""
-    AWAITED = enum.auto()
-    """A load is wanted, and waits for free blocks."""
-    LOADING = enum.auto()
-
-
-@dataclass
-class Swapped:
-    """A session that has, or had, KV on the host."""
-
-    where: Where = Where.ELSEWHERE
-    image: int | None = None
-    chain: list[Hashable] = field(default_factory=list)
-    """Hashes of the kept prefix, block by block."""
-    present: "list[KVCacheBlock]" = field(default_factory=list)
-    """While loading: blocks of the chain that were still in the pool; referenced."""
-    arrived: "dict[Hashable, KVCacheBlock]" = field(default_factory=dict)
-    """While loading: blocks whose copies are done; referenced."""
-    jobs: set[int] = field(default_factory=set)
-    """Under way, which the session still wants."""
-    failed: bool = False
 
 
 class SessionSwaps:
@@ -105,13 +75,15 @@ class SessionSwaps:
         for job in self._tier.jobs_of(session.jobs):
             if job.stores:
                 blocks += job.blocks
-        return sum(block.ref_cnt == 1 for block in blocks) * self._tier.block_tokens
+        return self._holds.worth(sum(block.ref_cnt == 1 for block in blocks))
 
     def found_tokens(self, request: "Request") -> int:
-        """Tokens of the prompt that the host has, from its beginning on."""
+        """Tokens of the prompt that the host has, of the prefix that can be loaded."""
         if not len(self._tier.index):
             return 0
-        return self._tier.index.found(self._tier.keys(request)) * self._tier.block_tokens
+        tier = self._tier
+        needed = tier.keys(request, 0, tier.longest(request))
+        return self._holds.worth(sum(key in tier.index for key in needed))
 
     # --- orders of the core ---
 
@@ -148,8 +120,7 @@ class SessionSwaps:
         session = self._sessions.setdefault(handle, Swapped())
         blocks = self._holds.hand_over(handle)
         if blocks and session.where is Where.STORING:  # ahead of need, so far
-            (job,) = self._tier.jobs_of(session.jobs)
-            job.blocks, job.lent = blocks, frozenset()
+            self._tier.hold(self._tier.jobs_of(session.jobs), blocks)
         else:
             self._store(handle, session, blocks, stays=False)
 
@@ -161,26 +132,46 @@ class SessionSwaps:
     def _store(
         self, handle: int, session: Swapped, blocks: "list[KVCacheBlock]", *, stays: bool
     ) -> None:
-        session.chain = [block.block_hash for block in blocks]
+        tier, index = self._tier, self._tier.index
+        session.chain = {tier.groups.place_of(block): block.block_hash for block in blocks}
+        session.failed = session.lost = False
         if not blocks:  # let go meanwhile
             self._lose(handle)
             return
-        index = self._tier.index
-        own = [b for b in blocks if b.ref_cnt == 1 and b.block_hash not in index]
+        self._count_on_images(session)
+        own = [b for b in blocks if b.block_hash not in index and self._goes_out(b)]
         if not own:  # everything is there from last time, or in use by others
-            index.claim(session.image)
             if not stays:
                 self._demote(blocks)
             session.where = Where.ON_HOST
             self._events.append((lamps_ext.SWAPPED_OUT, self._now, handle))
             return
-        job = self._tier.store(session.image, own, kept=[] if stays else blocks, session=handle)
-        if job is None:
+        jobs = tier.store(session.image, own, kept=[] if stays else blocks, session=handle)
+        if not jobs:
             if not stays:
                 self._pool.free_blocks(reversed(blocks))
             self._lose(handle)
             return
-        session.where, session.image, session.jobs = Where.STORING, job.image, {job.number}
+        session.where, session.jobs = Where.STORING, {job.number for job in jobs}
+        for job in jobs:
+            if tier.groups.is_windowed(get_group_id(job.hashes[0])):
+                session.windows.add(job.image)
+            else:
+                session.image = job.image
+
+    def _goes_out(self, block: "KVCacheBlock") -> bool:
+        """Blocks that others use stay, and need no copy: unless a prefix is found in all groups only."""
+        return block.ref_cnt == 1 or not self._tier.groups.simple
+
+    def _count_on_images(self, session: Swapped) -> None:
+        """Those of its images that the chain needs are wanted; windows of the past are spare."""
+        index = self._tier.index
+        needed = {index.image_of(key) for key in session.chain.values()}
+        for image in session.windows - needed:
+            index.spare(image)
+        session.windows &= needed
+        for image in session.images:
+            index.claim(image)
 
     def prefetch(self, handle: int) -> None:
         """Loads the session's KV into free blocks, as soon as there are enough."""
@@ -197,8 +188,8 @@ class SessionSwaps:
         if session is None:
             return
         self._call_off(handle, session)
-        if session.image is not None:
-            self._tier.index.spare(session.image)
+        for image in session.images:
+            self._tier.index.spare(image)
 
     def taken_over(self, handle: int) -> None:
         """A turn of the session starts: from here on its KV is the turn's own affair."""
@@ -209,8 +200,8 @@ class SessionSwaps:
         """The session is over, and its handle free."""
         self.drop(handle)
         session = self._sessions.pop(handle, None)
-        if session is not None and session.image is not None:
-            self._tier.index.drop(session.image)
+        for image in session.images if session is not None else ():
+            self._tier.index.drop(image)
         self._withdraw_events(handle)
 
     def _withdraw_events(self, handle: int) -> None:
@@ -257,12 +248,17 @@ class SessionSwaps:
 
     def _on_stored(self, job: Job, session: Swapped) -> None:
         session.jobs.discard(job.number)
-        if not job.done or session.image is None:  # lost what was there before, too
+        if job.done:
+            blocks, job.blocks = job.blocks, []
+            self._demote(blocks)
+        else:
+            session.failed = True
             self._tier.let_go(job)
+        if session.jobs:
+            return
+        if session.failed or session.lost:
             self._lose(job.session)
             return
-        blocks, job.blocks = job.blocks, []
-        self._demote(blocks)
         session.where = Where.ON_HOST
         self._events.append((lamps_ext.SWAPPED_OUT, self._now, job.session))
 
@@ -286,17 +282,17 @@ class SessionSwaps:
         """What came back can be found again, and is kept."""
         in_pool = {block.block_hash: block for block in session.present}
         blocks = []
-        for position, block_hash in enumerate(session.chain):
+        for place, block_hash in session.chain.items():
             block = session.arrived.get(block_hash)
             if block is not None:
-                tokens = (position + 1) * self._tier.block_tokens
+                tokens = self._tier.groups.end_of(place)
                 self._pool._insert_block_hash(block_hash, block, num_tokens=tokens)
             blocks.append(block or in_pool[block_hash])
         session.present, session.arrived = [], {}
         session.where = Where.ON_HOST
         self._holds.keep(handle, blocks)
         self._events.append((lamps_ext.LOADED, self._now, handle))
-        if session.image is None:  # lost meanwhile
+        if session.lost:
             self._lose(handle)
 
     # --- helpers ---
@@ -314,20 +310,20 @@ class SessionSwaps:
         return block.block_hash in self._tier.index or self._tier.is_arriving(block.block_hash)
 
     def _try_load(self, handle: int, session: Swapped) -> None:
-        tier, pool = self._tier, self._pool
-        present, missing, chain = [], [], []
-        for block_hash in session.chain:
-            block = pool.cached_block_hash_to_block.get_one_block(block_hash)
-            if block is not None:
-                present.append(block)
-            elif block_hash in tier.index:
-                missing.append(block_hash)
-            else:
-                break  # what follows is of no use without it
-            chain.append(block_hash)
+        tier, pool, groups = self._tier, self._pool, self._tier.groups
+
+        def there(group: int, indexes: Sequence[int]) -> int:
+            keys = (session.chain.get(Place(group, index)) for index in indexes)
+            return run(key in tier.index or groups.find(key) for key in keys)
+
+        end = groups.longest(0, max(map(groups.end_of, session.chain)), there)
+        chain = {place: session.chain[place] for place in groups.needed(0, end)}
         if not chain:
             self._lose(handle)
             return
+        in_pool = {key: groups.find(key) for key in chain.values()}
+        present = [block for block in in_pool.values() if block is not None]
+        missing = [key for key, block in in_pool.items() if block is None]
         needed = len(missing) + sum(block.ref_cnt == 0 for block in present)
         if pool.enable_kv_cache_events:
             return  # prefetched blocks could not be announced: the turn loads them itself
@@ -372,9 +368,12 @@ class SessionSwaps:
 
     def _on_lost(self, image: int) -> None:
         for handle, session in self._sessions.items():
-            if session.image != image:
+            if image not in session.images:
                 continue
-            session.image = None
+            session.lost = True
+            session.windows.discard(image)
+            if session.image == image:
+                session.image = None
             if session.where in (Where.ON_HOST, Where.AWAITED):
                 session.where = Where.ELSEWHERE
                 self._awaited.discard(handle)

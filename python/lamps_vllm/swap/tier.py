@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vllm.logger import init_logger
-from vllm.v1.core.kv_cache_utils import make_block_hash_with_group_id
+from vllm.v1.core.kv_cache_utils import get_group_id
 
+from lamps_vllm.groups import Key, PrefixGroups, run
 from lamps_vllm.swap.index import HostIndex, Piece
 from lamps_vllm.swap.messages import Ended, LoadOrder, Order, Orders, Reports
 
@@ -69,15 +70,14 @@ class SwapTier:
     Args:
         rows: blocks that fit into host memory.
         ranks: workers that copy, each its own part of every block.
-        block_tokens: tokens per block.
         block_bytes: bytes of a block on one rank.
     """
 
-    def __init__(self, rows: int, ranks: int, block_tokens: int, block_bytes: int) -> None:
-        self.rows, self.ranks = rows, ranks
-        self.block_tokens, self.block_bytes = block_tokens, block_bytes
+    def __init__(self, rows: int, ranks: int, block_bytes: int) -> None:
+        self.rows, self.ranks, self.block_bytes = rows, ranks, block_bytes
         self.index = HostIndex(rows)
         self.manager: KVCacheManager
+        self.groups: PrefixGroups
         self.driven = False
         """Somebody decides what is stored, and takes what has ended by :meth:`take_ended`."""
         self._totals: Counter[str] = Counter()
@@ -90,6 +90,10 @@ class SwapTier:
         self._storing: set[Hashable] = set()
         self._hits: dict[str, int] = {}
 
+    def bind(self, manager: "KVCacheManager") -> None:
+        """The scheduler has made its KV cache manager."""
+        self.manager, self.groups = manager, PrefixGroups(manager)
+
     @property
     def pool(self):
         return self.manager.block_pool
@@ -101,51 +105,75 @@ class SwapTier:
 
     # --- requests ---
 
-    def keys(self, request: "Request", first: int = 0, end: int | None = None) -> list[Hashable]:
-        """How the cache names the request's full blocks [first, end)."""
-        return [make_block_hash_with_group_id(each, 0) for each in request.block_hashes[first:end]]
+    def keys(self, request: "Request", start: int = 0, end: int | None = None) -> list[Key]:
+        """How the cache names what the request's first `end` tokens need behind `start`; None: all."""
+        end = self.groups.aligned(request.num_tokens) if end is None else end
+        return self.groups.needed_keys(request.block_hashes, start, end)
+
+    def longest(self, request: "Request", start: int = 0) -> int:
+        """The longest prefix of the request that has what it needs behind `start` tokens.
+
+        That is on the host, or on its way to the device.
+        """
+        hashes, keys, index, arriving = (
+            request.block_hashes, self.groups.keys, self.index, self._arriving
+        )  # fmt: skip
+
+        def there(group: int, indexes: Sequence[int]) -> int:
+            return run(key in index or key in arriving for key in keys(hashes, group, indexes))
+
+        # The last token is always computed.
+        return self.groups.longest(start, request.num_tokens - 1, there)
 
     def found_tokens(self, request: "Request", computed_tokens: int) -> int | None:
         """Tokens that can be loaded behind those computed; None: soon, they are on their way."""
-        first = computed_tokens // self.block_tokens
-        end = (request.num_tokens - 1) // self.block_tokens  # the last token is always computed
-        if first >= end or not (len(self.index) or self._arriving):
+        if not (len(self.index) or self._arriving):
             return 0
-        keys = self.keys(request, first, end)
-        count = self.index.found(keys)
-        if self._arriving and any(key in self._arriving for key in keys[: count + 1]):
-            return None
-        self._hits[request.request_id] = first
-        return count * self.block_tokens
+        end = self.longest(request, computed_tokens)
+        if self._arriving:
+            needed = self.keys(request, computed_tokens, end)
+            if not self._arriving.keys().isdisjoint(needed):
+                return None
+        self._hits[request.request_id] = computed_tokens
+        return end - computed_tokens
 
-    def load(self, request: "Request", block_ids: Sequence[int], tokens: int) -> None:
-        """The request waits for `tokens` behind those it found, in the blocks allocated for them."""
-        first = self._hits.pop(request.request_id)
-        end = first + tokens // self.block_tokens
-        at = first
-        for piece in self.index.pieces(self.keys(request, first, end)):
-            order = self.index.load(piece, block_ids[at : at + piece.count])
+    def load(self, request: "Request", block_ids: Sequence[Sequence[int]], tokens: int) -> None:
+        """The request waits for `tokens` behind those it found, in the blocks allocated for them.
+
+        Args:
+            request: that waits.
+            block_ids: of the request, by group.
+            tokens: as found.
+        """
+        start = self._hits.pop(request.request_id)
+        end = start + tokens
+        ids = [block_ids[place.group][place.index] for place in self.groups.needed(start, end)]
+        for piece in self.index.pieces(self.keys(request, start, end)):
+            order = self.index.load(piece, ids[: piece.count])
+            del ids[: piece.count]
             job = Job(order[0], piece.image, order, (), request_id=request.request_id)
             self._jobs[job.number] = job
             self._orders.loads.append(LoadOrder(order, request.request_id))
-            at += piece.count
 
-    def request_finished(self, request: "Request", block_ids: Sequence[int]) -> None:
+    def request_finished(self, request: "Request", block_ids: Sequence[Sequence[int]]) -> None:
         """Without a driver: what the request leaves is copied, where it is not here yet."""
         self._hits.pop(request.request_id, None)
         if self.driven:
             return
+        left = [self.pool.blocks[number] for ids in block_ids for number in ids]
         blocks, last = [], None
-        for block_id in block_ids:
-            block = self.pool.blocks[block_id]
-            if block.block_hash is None or block.is_null:
-                continue
+        for block in self.groups.remains(request.block_hashes, left):
             if block.block_hash in self.index:
-                last = self.index.image_of(block.block_hash)
+                if not self.is_windowed(block):
+                    last = self.index.image_of(block.block_hash)
             elif block.block_hash not in self._storing:
                 blocks.append(block)
         if blocks and self.store(last, blocks, kept=blocks):
             self.pool.touch(blocks)
+
+    def is_windowed(self, block: "KVCacheBlock") -> bool:
+        """Whether the block is of no use once its window has moved on."""
+        return self.groups.is_windowed(get_group_id(block.block_hash))
 
     # --- copies ---
 
@@ -156,24 +184,48 @@ class SwapTier:
         *,
         kept: "Sequence[KVCacheBlock]",
         session: int | None = None,
-    ) -> Job | None:
-        """Copies full blocks behind what `image` has, or into a new one; None: no room.
+    ) -> list[Job]:
+        """Copies full blocks behind what `image` has, or into a new one; []: no room.
 
-        The references to `kept` are the job's from here on. With none kept, the blocks stay somebody
-        else's, who may let them go by :meth:`free`, and the copy gives way to all others.
+        Blocks of windows get an image of their own: the next window takes their place.
+
+        The references to `kept` are the jobs' from here on. With none kept, the blocks stay somebody
+        else's, who may let them go by :meth:`free`, and the copies give way to all others.
         """
-        hashes, ids = [block.block_hash for block in blocks], [block.block_id for block in blocks]
-        stored = self.index.store(image, hashes, ids)
-        if stored is None:
-            self._count("no_room")
-            return None
-        image, order = stored
-        job = Job(order[0], image, order, hashes, list(kept), session)
-        job.lent = frozenset(() if kept else ids)
-        self._jobs[job.number] = job
-        self._storing.update(hashes)
-        (self._orders.ahead if job.lent else self._orders.stores).append(order)
-        return job
+        windows = [block for block in blocks if self.is_windowed(block)]
+        others = [block for block in blocks if not self.is_windowed(block)]
+        jobs: list[Job] = []
+        for behind, part in ((image, others), (None, windows)):
+            if not part:
+                continue
+            hashes, ids = [block.block_hash for block in part], [block.block_id for block in part]
+            stored = self.index.store(behind, hashes, ids)
+            if stored is None:
+                for job in jobs:
+                    self.index.stored(job.order, job.image, "cancelled")
+                self._count("no_room")
+                return []
+            rows, order = stored
+            jobs.append(Job(order[0], rows, order, hashes, session=session, lent=frozenset(ids)))
+        for job in jobs:
+            self._jobs[job.number] = job
+            self._storing.update(job.hashes)
+            (self._orders.stores if kept else self._orders.ahead).append(job.order)
+        if kept:
+            self.hold(jobs, kept)
+        return jobs
+
+    def hold(self, jobs: Sequence[Job], blocks: "Sequence[KVCacheBlock]") -> None:
+        """Hands stores the references to blocks: each what it reads, the first all others, too."""
+        first, *more = jobs
+        rest = list(blocks)
+        for job in more:
+            reads = set(job.order[2].tolist())
+            job.blocks = [block for block in rest if block.block_id in reads]
+            rest = [block for block in rest if block.block_id not in reads]
+        first.blocks = rest
+        for job in jobs:
+            job.lent = frozenset()
 
     def free(self, blocks: "Iterable[KVCacheBlock]") -> None:
         """Returns blocks to the pool, of which copies may still read some.

@@ -31,11 +31,12 @@ def engine(scheduler_cls: str | None, **options) -> Iterator:
     from vllm import LLM
 
     chosen = {"scheduler_cls": scheduler_cls} if scheduler_cls else {}
-    defaults = {"model": str(write_tiny_model()), "skip_tokenizer_init": True}
+    defaults = {
+        "model": str(write_tiny_model()), "skip_tokenizer_init": True, "num_gpu_blocks_override": 24,
+    }  # fmt: skip
     llm = LLM(
         **{**defaults, **options, **chosen}, load_format="dummy", enforce_eager=True, dtype="float32",
-        max_model_len=640, block_size=32, num_gpu_blocks_override=24, max_num_batched_tokens=64,
-        max_num_seqs=8,
+        max_model_len=640, block_size=32, max_num_batched_tokens=64, max_num_seqs=8,
     )  # fmt: skip
     try:
         yield llm

@@ -4,6 +4,7 @@
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from vllm.distributed.kv_transfer import get_kv_transfer_group
@@ -77,15 +78,20 @@ def poisoned(monkeypatch) -> list[int]:
 
 
 @contextmanager
-def swapping(scheduler_cls: str | None, **extra) -> Iterator[tuple]:
-    """An engine with the connector; yields it, the scheduler side, and the worker's mover."""
+def swapping(
+    scheduler_cls: str | None, model: dict[str, Any] | None = None, **extra
+) -> Iterator[tuple]:
+    """An engine with the connector; yields it, the scheduler side, and the worker's mover.
+
+    `model`: options of the engine for another one; its blocks are of the same size.
+    """
     connector = {
         "kv_connector": "LampsConnector",
         "kv_connector_module_path": "lamps_vllm.connector",
         "kv_role": "kv_both",
         "kv_connector_extra_config": {**SWAP_SPACE, **extra},
     }
-    with engine(scheduler_cls, kv_transfer_config=connector) as llm:
+    with engine(scheduler_cls, kv_transfer_config=connector, **(model or {})) as llm:
         worker = get_kv_transfer_group()._worker
         worker._mover = HeldMover(worker._mover)
         tier: SwapTier = scheduler_of(llm).connector.tier

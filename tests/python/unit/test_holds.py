@@ -34,6 +34,13 @@ def test_only_full_blocks_are_kept(pool, holds):
     assert 1 in holds and len(holds) == 1 and holds
 
 
+def test_what_is_not_kept_can_be_freed_later(pool, holds):
+    free, later = pool.get_num_free_blocks(), []
+    blocks = taken(pool, 5, hashed=3)
+    assert holds.keep(1, blocks, free=later.extend) == 3 * BLOCK
+    assert later == blocks[3:] and pool.get_num_free_blocks() == free - 5
+
+
 def test_nothing_full_is_nothing_kept(pool, holds):
     free = pool.get_num_free_blocks()
     assert holds.keep(1, taken(pool, 2, hashed=0)) == 0

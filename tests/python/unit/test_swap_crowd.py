@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from lamps_vllm import LampsScheduler
+from tests.support.crowd import serve_crowd
 from tests.support.swap_sessions import check_over, come_back, crowd_out, pause
 from tests.support.swapping import SwapDriver
 
@@ -83,44 +84,6 @@ def test_whatever_happens_to_copies_everyone_is_served_right(seed, ahead):
         LampsScheduler, blocks=31, host_blocks=int(rng.choice([12, 40, 200])), ahead=ahead,
         ranks=int(rng.integers(1, 3)),
     )  # fmt: skip
-    turns, sent, last, due = 4, 0, {}, []
-    for i in range(12):
-        name = f"s{i}"
-        last[name] = driver.send(f"{name}.0", int(rng.integers(60, 300)), 30, session_id=name)
-        sent += 1
-    for _ in range(4000):
-        before = len(driver.finished)
-        driver.step()
-        for done in driver.finished[before:]:
-            name, turn = done.split(".")
-            if int(turn) + 1 < turns:
-                due.append((driver.engine.now + float(rng.exponential(2.0)), name, int(turn) + 1))
-        for entry in [entry for entry in due if entry[0] <= driver.engine.now]:
-            due.remove(entry)
-            _, name, turn = entry
-            hints = {"expected_call_seconds": 2.0, "final_turn": turn == turns - 1}
-            last[name] = driver.follow(
-                f"{name}.{turn}", last[name], 20, 30, session_id=name, hints=hints
-            )
-            sent += 1
-        for mover in driver.movers:
-            chance = rng.random()
-            if chance < 0.1:
-                mover.holding = not mover.holding
-                mover.let_go(None if not mover.holding else 0)
-            elif chance < 0.12:
-                mover.outcome = {str(rng.choice(["load", "store"])): "copy-failed"}
-            elif chance < 0.2:
-                mover.outcome = {}
-        if rng.random() < 0.02:
-            driver.poison_free_blocks()
-        if not driver.scheduler.has_unfinished_requests() and due:
-            driver.engine.now = max(driver.engine.now, min(due)[0])
-        if not due and not driver.scheduler.has_unfinished_requests():
-            break
-    driver.hold(False)
-    driver.drain()
-    assert not driver.scheduler._faulted
-    assert len(driver.finished) == sent == 12 * turns
+    serve_crowd(driver, rng, [int(rng.integers(60, 300)) for _ in range(12)])
     assert driver.totals["stored_blocks"] > 0
     driver.check_drained()

@@ -63,9 +63,20 @@ def test_blocks_that_hold_layers_of_two_sizes_are_one_page():
     assert runs == [(0, stride)]
 
 
+def test_groups_lie_over_each_other():
+    """A block has the same pages in every group, though some may have fewer layers."""
+    few = KVCacheTensor(LAYERS * BLOCKS * PAGE, ["w.0"], BLOCKS * PAGE, PAGE)
+    runs = pages_of(cache_of(tensor(BLOCKS * PAGE, PAGE), few))
+    assert runs == [(layer * BLOCKS * PAGE, PAGE) for layer in range(LAYERS)]
+
+
 @pytest.mark.parametrize(
     ("layout", "message"),
     [
+        (
+            [tensor(BLOCKS * PAGE, PAGE), tensor(BLOCKS * PAGE, PAGE // 2)],
+            "8 pages of 128 bytes at 0, and 256 bytes at 0: expected the same pages in every group",
+        ),
         ([tensor(BLOCKS * PAGE + 64, PAGE)], r"layers are 2112 bytes apart: expected a multiple of 2048"),
         ([tensor(BLOCKS * PAGE, PAGE, host_resident=True)], "in host memory: expected it on the device"),
         ([], "without tensors"),
