@@ -94,7 +94,7 @@ void CoreDriver::rewritten(ClientId client, Tokens kept) {
 
 void CoreDriver::forget(Seconds now, SessionHandle session) {
   let_go(session);
-  if (swap_) swap_->drop(session, now);
+  if (swap_) swap_->forget(session, now);
   const ClientId client = at(session).client;
   if (client != kNoHandle) of_client_[static_cast<std::size_t>(client)] = kNoHandle;
   idle_.push_back(session);
@@ -134,8 +134,10 @@ void CoreDriver::arrived(Seconds now, TurnId id, Turn& turn, const TurnRequest& 
     if (const Turn* landing = swap_ ? swap_->landing(turn.session) : nullptr) {
       own = std::max<Blocks>(landing->hashed - landing->shared_blocks, 0);
     }
-    event.arrival.shared_tokens =
-        std::max<Tokens>(kv_.tokens_in(kv_.referenced_hit(turn) - own), 0);
+    const Blocks here = kv_.referenced_hit(turn);
+    event.arrival.shared_tokens = std::max<Tokens>(kv_.tokens_in(here - own), 0);
+    const Blocks found = std::min(loadable(turn), request.prompt_tokens / block_tokens_);
+    event.arrival.host_tokens = std::max<Tokens>(kv_.tokens_in(found - here), 0);
   }
   event.arrival.hints.output_tokens = request.hint_output;
   event.arrival.hints.call_seconds = request.hint_call;
@@ -196,14 +198,7 @@ void CoreDriver::apply(const Event& event) {
           [this](const Pressure& each) { core_.released_under_pressure(each.now, each.session); },
           [this](const Skipped& each) { core_.skipped(each.turn); },
           [this](const StepTook& each) { core_.observe_step(each.load, each.seconds); },
-          [this](const CopyDone& each) {
-            core_.observe_copy(each.copy.blocks * block_bytes_, each.copy.seconds);
-            if (each.copy.out) {
-              core_.swapped_out(each.now, each.copy.session);
-            } else {
-              core_.loaded(each.now, each.copy.session);
-            }
-          },
+          [this](const CopyDone& each) { tell(each); },
       },
       event);
 }
@@ -223,6 +218,7 @@ std::span<const TurnId> CoreDriver::begin_step(Seconds now, std::vector<TurnId>&
                             .slots = max_running_ - static_cast<Tokens>(running.size()),
                             .running = running,
                             .context = context_});
+  if (swap_) drop_copies(now);
   for (const SessionHandle session : plan_.release) let_go(session);
   if (swap_) start_copies(now);
   if (plan_.run_order.size() == running.size() && !youngest_goes_first_) {
@@ -252,6 +248,7 @@ Blocks CoreDriver::nameless_blocks() const {
 
 void CoreDriver::check_invariants() const {
   core_.check_invariants();
+  if (swap_) swap_->check_invariants();
   Blocks own = 0;
   std::int64_t holders = 0;
   for (const Known& each : known_) {

@@ -62,7 +62,7 @@ class CoreDriver {
   // --- KV on the host, where the core swaps ---
   [[nodiscard]] bool must_wait(const Turn& turn) const;    // a load for it is under way
   [[nodiscard]] Blocks loadable(const Turn& turn) const;   // one past the last position
-  [[nodiscard]] Seconds load(Blocks blocks, Seconds now);  // returns when it is done
+  [[nodiscard]] Seconds load(const Turn& turn, Blocks blocks, Seconds now);  // until when
   [[nodiscard]] const SwapSpace* swap() const { return swap_.get(); }
 
   [[nodiscard]] const PolicyCore& core() const { return core_; }
@@ -126,6 +126,8 @@ class CoreDriver {
   void apply(const Event& event);
   void hold(SessionHandle session, const KeptBlocks& kept, Blocks own);
   void finish_copies(Seconds now);
+  void tell(const CopyDone& event);
+  void drop_copies(Seconds now);
   void start_copies(Seconds now);
   [[nodiscard]] Blocks host_blocks(SessionHandle session) const;  // room it takes there
   bool let_go(SessionHandle session);                             // false: it kept nothing

@@ -15,9 +15,8 @@ void CoreDriver::hold(SessionHandle session, const KeptBlocks& kept, Blocks own)
 
 void CoreDriver::finish_copies(Seconds now) {
   for (const SwapSpace::Done& copy : swap_->poll(now)) {
-    if (copy.out) {
-      if (!copy.kept) let_go(copy.session);
-    } else {
+    if (copy.what == SwapSpace::What::kOut) let_go(copy.session);
+    if (copy.what == SwapSpace::What::kIn) {
       const KeptBlocks kept = swap_->take_loaded(copy.session);
       hold(copy.session, kept, copy.blocks);
     }
@@ -25,19 +24,35 @@ void CoreDriver::finish_copies(Seconds now) {
   }
 }
 
+void CoreDriver::tell(const CopyDone& event) {
+  const SwapSpace::Done& copy = event.copy;
+  core_.observe_copy(copy.blocks * block_bytes_, copy.seconds);
+  switch (copy.what) {
+    case SwapSpace::What::kOut:
+    case SwapSpace::What::kAhead:
+      return core_.swapped_out(event.now, copy.session);
+    case SwapSpace::What::kIn:
+      return core_.loaded(event.now, copy.session);
+    case SwapSpace::What::kUnused:
+      return;
+    case SwapSpace::What::kLost:
+      return core_.host_lost(copy.session);
+  }
+}
+
 Blocks CoreDriver::host_blocks(SessionHandle session) const {
   return core_.ledger().session(session).host_tokens / block_tokens_;
 }
 
-void CoreDriver::start_copies(Seconds now) {
+void CoreDriver::drop_copies(Seconds now) {
   for (const SessionHandle session : plan_.drop_host) {
     if (swap_->drop(session, now)) let_go(session);
   }
+}
+
+void CoreDriver::start_copies(Seconds now) {
   for (const SessionHandle session : plan_.swap_out) {
-    swap_->copy_out(now, session, at(session).kept, host_blocks(session));
-  }
-  for (const SessionHandle session : plan_.copy_ahead) {
-    swap_->copy_ahead(now, session, at(session).kept, host_blocks(session));
+    if (!swap_->copy_out(now, session, at(session).kept, host_blocks(session))) let_go(session);
   }
   for (const SessionHandle session : plan_.prefetch) {
     const Known& known = at(session);
@@ -45,6 +60,9 @@ void CoreDriver::start_copies(Seconds now) {
     request.client = known.client;
     request.group = known.group;
     swap_->copy_in(now, session, known.client == kNoHandle ? nullptr : &request);
+  }
+  for (const SessionHandle session : plan_.copy_ahead) {
+    swap_->copy_ahead(now, session, at(session).kept, host_blocks(session));
   }
 }
 
@@ -54,6 +72,8 @@ Blocks CoreDriver::loadable(const Turn& turn) const {
   return swap_ ? swap_->loadable(turn.session) : 0;
 }
 
-Seconds CoreDriver::load(Blocks blocks, Seconds now) { return swap_->load(blocks, now); }
+Seconds CoreDriver::load(const Turn& turn, Blocks blocks, Seconds now) {
+  return swap_->load(turn.session, blocks, now);
+}
 
 }  // namespace lamps::sim

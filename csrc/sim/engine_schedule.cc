@@ -118,7 +118,7 @@ Blocks VirtualEngine::unfinished_prefills() const {
 }
 
 Seconds VirtualEngine::start_load(const Turn& turn, Blocks blocks, Seconds now) {
-  return kv_.host().on() ? kv_.load(turn, blocks, now) : core_->load(blocks, now);
+  return kv_.host().on() ? kv_.load(turn, blocks, now) : core_->load(turn, blocks, now);
 }
 
 VirtualEngine::Entry VirtualEngine::enter(Seconds now, TurnId id) {
