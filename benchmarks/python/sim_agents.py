@@ -4,8 +4,9 @@
     python benchmarks/python/sim_agents.py TRACE.jsonl.gz --out tables.md
     python benchmarks/python/sim_agents.py agents --sessions 300        # without a trace
 
-Every arm serves the same sessions; whoever ends is replaced by the next. Figures are steady ones:
-from a tenth of the run to the start of the last session. Clients say which turn is their last.
+Every arm serves the same sessions; whoever ends is replaced by the next, four times over: the given
+ones are served again where they are too few. Figures are steady ones: from a tenth of the run to the
+start of the last session. Clients say which turn is their last.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from lamps_vllm.simulate.outcome import PAUSES, Outcome
 from lamps_vllm.workloads.catalog import Source
 from lamps_vllm.workloads.traces import Gaps
 
+LEAST, ROUNDS = 300, 4.0  # sessions in all: so many, and so many for each at a time
 SWAPPING = ("lamps", "infercept")  # policies whose own choice of what to swap is tried
 POLICIES = "fcfs,session-fcfs,plas,continuum,thunder,infercept,lamps-paper,lamps"
 HEADS = ("at a time", "policy", "tok/s", "x fcfs", "tok/s with TTFT < 30 s", "TTFT median", "p99",
@@ -83,14 +85,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--gaps", type=Gaps, default=Gaps.CORRECTED)
     options.add_argument("--call-cap", type=float, default=3600.0)
     options.add_argument("--context-factor", type=float, default=1.0)
-    options.add_argument("--total", type=int, help="sessions in all: the given ones over and over")
     options.set_defaults(seeds=1)
     given = options.parse_args(arguments)
     base = Case(
         Source(given.source, sessions=given.sessions, gaps=given.gaps, call_cap=given.call_cap,
                context_factor=given.context_factor),
         given.profile, split_arms("fcfs")[0], Load(LoadKind.CONCURRENCY, 1), final_hints=True,
-        total=given.total,
     )  # fmt: skip
     tiers = [
         (gib, tier) for gib in given.host_gib
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]  # fmt: skip
     cases = [
         replace(base, arm=arm, host_gib=gib, host=tier, seed=seed,
-                load=Load(LoadKind.CONCURRENCY, count))
+                load=Load(LoadKind.CONCURRENCY, count), total=max(LEAST, int(ROUNDS * count)))
         for count in given.concurrency for gib, tier in tiers
         for arm in split_arms(given.policy) for seed in range(given.seeds)
         if tier is HostTier.OFFLOAD or arm.policy in SWAPPING
