@@ -96,16 +96,36 @@ Blocks BlockPool::extend(ChainId id, Blocks from, Blocks to) {
   drop_reference(chain, from);
   const Blocks others = referenced(id);
   add_reference(chain, to);
-  if (chain.newest != kNoRun && run(chain.newest).low < to) {  // older copies lose their name
-    while (chain.newest != kNoRun) {
-      const RunId copy = chain.newest;
-      unlink_from_chain(copy);
-      run(copy).chain = kNoChain;
-    }
+  if (chain.newest != kNoRun && run(chain.newest).low < to) {  // older copies
+    name_nothing_free(chain);
     chain.cached = to;
   }
   chain.cached = std::max(chain.cached, to);
   return std::max<Blocks>(std::min(to, others) - from, 0);
+}
+
+// Its free runs keep their place in the queue and cannot be hit any more.
+void BlockPool::name_nothing_free(Chain& chain) {
+  while (chain.newest != kNoRun) {
+    const RunId nameless = chain.newest;
+    unlink_from_chain(nameless);
+    run(nameless).chain = kNoChain;
+  }
+}
+
+void BlockPool::release_first(ChainId id, Blocks end) {
+  Chain& chain = at(id);
+  if (end <= chain.base) return;
+  const Blocks before = referenced(id);
+  drop_reference(chain, end);
+  const Blocks after = referenced(id);
+  if (after < before) {
+    name_nothing_free(chain);  // what follows would be left without its beginning
+    chain.cached = before;
+    prepend(id, after, before);
+    free_ += before - after;
+  }
+  forget_if_done(id);
 }
 
 void BlockPool::release(ChainId id, Blocks end) {
@@ -136,10 +156,22 @@ void BlockPool::append(ChainId id, Blocks low, Blocks high) {
   added.before = last_;
   (last_ == kNoRun ? first_ : run(last_).after) = fresh;
   last_ = fresh;
-  if (id == kNoChain) return;
-  added.older = at(id).newest;
-  if (added.older != kNoRun) run(added.older).newer = fresh;
-  at(id).newest = fresh;
+  if (id != kNoChain) add_to_chain(fresh);
+}
+
+void BlockPool::prepend(ChainId id, Blocks low, Blocks high) {
+  const RunId fresh = make_run(id, low, high);
+  run(fresh).after = first_;
+  (first_ == kNoRun ? last_ : run(first_).before) = fresh;
+  first_ = fresh;
+  add_to_chain(fresh);
+}
+
+void BlockPool::add_to_chain(RunId id) {
+  Chain& chain = at(run(id).chain);
+  run(id).older = chain.newest;
+  if (chain.newest != kNoRun) run(chain.newest).newer = id;
+  chain.newest = id;
 }
 
 Blocks BlockPool::cut(ChainId id, Blocks end) {

@@ -47,6 +47,8 @@ class BlockPool {
   // Returns how many of them duplicate content that somebody else references.
   [[nodiscard]] Blocks extend(ChainId chain, Blocks from, Blocks to);
   void release(ChainId chain, Blocks end);
+  // The same, but what becomes free is evicted before everything else.
+  void release_first(ChainId chain, Blocks end);
 
   // What followed position `end` >= base has been replaced by other content: copies of it cannot be
   // hit any more, but keep their place in the queue. References end there from now on; returns how
@@ -94,6 +96,9 @@ class BlockPool {
   void add_reference(Chain& chain, Blocks end);
   void drop_reference(Chain& chain, Blocks end);
   RunId make_run(ChainId chain, Blocks low, Blocks high);
+  void prepend(ChainId chain, Blocks low, Blocks high);
+  void name_nothing_free(Chain& chain);
+  void add_to_chain(RunId run);
   void append(ChainId chain, Blocks low, Blocks high);
   void unlink_from_queue(RunId id);
   void unlink_from_chain(RunId id);

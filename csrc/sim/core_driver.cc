@@ -100,14 +100,19 @@ void CoreDriver::forget(Seconds now, SessionHandle session) {
   idle_.push_back(session);
 }
 
-bool CoreDriver::let_go(SessionHandle session) {
-  Known& known = at(session);
+bool CoreDriver::stop_holding(Known& known) {
   if (!known.holds) return false;
   known.holds = false;
   --holders_;
   kept_blocks_ -= known.own_blocks;
-  kv_.drop(known.kept);
   return true;
+}
+
+bool CoreDriver::let_go(SessionHandle session) {
+  Known& known = at(session);
+  const bool held = stop_holding(known);
+  if (held) kv_.drop(known.kept);
+  return held;
 }
 
 const std::string& CoreDriver::tool_name(std::int32_t tool) {
@@ -219,7 +224,9 @@ std::span<const TurnId> CoreDriver::begin_step(Seconds now, std::vector<TurnId>&
                             .running = running,
                             .context = context_});
   if (swap_) drop_copies(now);
-  for (const SessionHandle session : plan_.release) let_go(session);
+  for (const SessionHandle session : plan_.release) {
+    swap_ && swap_->on_host(session) ? leave_to_host(session) : (void)let_go(session);
+  }
   if (swap_) start_copies(now);
   if (plan_.run_order.size() == running.size() && !youngest_goes_first_) {
     running = plan_.run_order;

@@ -60,8 +60,8 @@ class CoreDriver {
   }
 
   // --- KV on the host, where the core swaps ---
-  [[nodiscard]] bool must_wait(const Turn& turn) const;    // a load for it is under way
-  [[nodiscard]] Blocks loadable(const Turn& turn) const;   // one past the last position
+  [[nodiscard]] bool must_wait(const Turn& turn) const;   // a load for it is under way
+  [[nodiscard]] Blocks loadable(const Turn& turn) const;  // one past the last position
   [[nodiscard]] Seconds load(const Turn& turn, Blocks blocks, Seconds now);  // until when
   [[nodiscard]] const SwapSpace* swap() const { return swap_.get(); }
 
@@ -131,6 +131,8 @@ class CoreDriver {
   void start_copies(Seconds now);
   [[nodiscard]] Blocks host_blocks(SessionHandle session) const;  // room it takes there
   bool let_go(SessionHandle session);                             // false: it kept nothing
+  bool stop_holding(Known& known);
+  void leave_to_host(SessionHandle session);  // the same, of KV that is there as well
   void forget(Seconds now, SessionHandle session);
   void count_decisions();
   const std::string& tool_name(std::int32_t tool);

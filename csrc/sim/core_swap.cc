@@ -13,9 +13,14 @@ void CoreDriver::hold(SessionHandle session, const KeptBlocks& kept, Blocks own)
   ++holders_;
 }
 
+void CoreDriver::leave_to_host(SessionHandle session) {
+  Known& known = at(session);
+  if (stop_holding(known)) kv_.drop_first(known.kept);
+}
+
 void CoreDriver::finish_copies(Seconds now) {
   for (const SwapSpace::Done& copy : swap_->poll(now)) {
-    if (copy.what == SwapSpace::What::kOut) let_go(copy.session);
+    if (copy.what == SwapSpace::What::kOut) leave_to_host(copy.session);
     if (copy.what == SwapSpace::What::kIn) {
       const KeptBlocks kept = swap_->take_loaded(copy.session);
       hold(copy.session, kept, copy.blocks);
@@ -52,7 +57,8 @@ void CoreDriver::drop_copies(Seconds now) {
 
 void CoreDriver::start_copies(Seconds now) {
   for (const SessionHandle session : plan_.swap_out) {
-    if (!swap_->copy_out(now, session, at(session).kept, host_blocks(session))) let_go(session);
+    if (swap_->copy_out(now, session, at(session).kept, host_blocks(session))) continue;
+    swap_->on_host(session) ? leave_to_host(session) : (void)let_go(session);
   }
   for (const SessionHandle session : plan_.prefetch) {
     const Known& known = at(session);

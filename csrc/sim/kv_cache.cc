@@ -193,6 +193,12 @@ void KvCache::drop(const KeptBlocks& kept) {
   if (kept.group != kNoChain) pool_.release(kept.group, kept.group_end);
 }
 
+void KvCache::drop_first(const KeptBlocks& kept) {
+  pool_.give_back_cached(kept.replaced);
+  if (kept.group != kNoChain) pool_.release_first(kept.group, kept.group_end);
+  if (kept.chain != kNoChain) pool_.release_first(kept.chain, kept.end);
+}
+
 void KvCache::free(Turn& turn, Seconds now) { drop(keep(turn, now)); }
 
 Blocks KvCache::unique(const KeptBlocks& kept) const {

@@ -59,6 +59,7 @@ class KvCache {
   [[nodiscard]] KeptBlocks keep(Turn& turn, Seconds now);
   [[nodiscard]] KeptBlocks keep_all(Turn& turn);  // frees none, though some cannot be found
   void drop(const KeptBlocks& kept);
+  void drop_first(const KeptBlocks& kept);  // to be evicted before everything else
   [[nodiscard]] Blocks unique(const KeptBlocks& kept) const;  // would become free
 
   [[nodiscard]] Blocks blocks_for(Tokens tokens) const { return (tokens + block_ - 1) / block_; }

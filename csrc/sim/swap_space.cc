@@ -82,8 +82,7 @@ bool SwapSpace::make_room(Seconds now, SessionHandle session, Blocks blocks) {
 // --- copies out ---
 
 // Blocks to copy, for which there is room now; 0: none, and the core will be told why.
-Blocks SwapSpace::begin(Seconds now, SessionHandle session, const KeptBlocks& kept,
-                        Blocks blocks) {
+Blocks SwapSpace::begin(Seconds now, SessionHandle session, const KeptBlocks& kept, Blocks blocks) {
   Image& image = at(session);
   call_off_store(session);
   claim(image);
@@ -261,6 +260,11 @@ void SwapSpace::rewritten(SessionHandle session, Blocks end) {
 }
 
 // --- questions ---
+
+bool SwapSpace::on_host(SessionHandle session) const {
+  const Image* image = find(session);
+  return image != nullptr && image->state == State::kHost;
+}
 
 bool SwapSpace::loading(SessionHandle session) const {
   const Image* image = find(session);

@@ -62,9 +62,10 @@ class SwapSpace {
   // The core does not count on the copy any more. True when it was on its way out: its blocks in
   // the pool are for the caller to free.
   bool drop(SessionHandle session, Seconds now);
-  void forget(SessionHandle session, Seconds now);  // the same, and its rows are free
+  void forget(SessionHandle session, Seconds now);    // the same, and its rows are free
   void rewritten(SessionHandle session, Blocks end);  // only the first blocks are still of use
 
+  [[nodiscard]] bool on_host(SessionHandle session) const;  // and the core counts on that
   [[nodiscard]] bool loading(SessionHandle session) const;  // into blocks of the pool
   // One past the last position that a turn can load; 0 when there is none.
   [[nodiscard]] Blocks loadable(SessionHandle session) const;
@@ -83,11 +84,11 @@ class SwapSpace {
   enum class State : std::uint8_t { kElsewhere, kCopying, kLeaving, kHost, kAwaited, kLoading };
   struct Image {
     State state = State::kElsewhere;
-    Blocks rows = 0;      // of host memory, those that a copy under way goes to included
-    Blocks storing = 0;   // of these, those
-    Blocks there = 0;     // one past the last position that has been copied and is of use
-    Blocks end = 0;       // the same when the copy under way is done
-    Blocks blocks = 0;    // what the core counts on
+    Blocks rows = 0;           // of host memory, those that a copy under way goes to included
+    Blocks storing = 0;        // of these, those
+    Blocks there = 0;          // one past the last position that has been copied and is of use
+    Blocks end = 0;            // the same when the copy under way is done
+    Blocks blocks = 0;         // what the core counts on
     std::int64_t used = 0;     // the greater, the later
     std::int64_t spare = 0;    // its place among the spare ones; 0: it is not
     Seconds read_until = 0.0;  // by a turn

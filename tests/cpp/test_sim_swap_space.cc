@@ -239,7 +239,9 @@ TEST_F(SwapSpaceTest, WhatFindsNoRoomIsLost) {
 // Whatever comes: rows add up, and there are never more than there is memory for.
 TEST_F(SwapSpaceTest, RoomIsNeverExceeded) {
   std::mt19937_64 random(7);
-  const auto below = [&](int end) { return static_cast<int>(random() % static_cast<unsigned>(end)); };
+  const auto below = [&](int end) {
+    return static_cast<int>(random() % static_cast<unsigned>(end));
+  };
   Seconds now = 0.0;
   Blocks most = 0;
   int lost = 0;
@@ -301,7 +303,8 @@ TEST_F(SwapSpaceTest, ACopyAheadOfNeedStandsBackForOthers) {
   other.client = 1;
   const KeptBlocks urgent = leave(other, 12);
   swap.copy_ahead(0.0, kSession, kept, 5);
-  EXPECT_TRUE(swap.copy_out(2.0, kSession + 1, urgent, 3));  // runs at once, and the first goes on at t = 5
+  EXPECT_TRUE(
+      swap.copy_out(2.0, kSession + 1, urgent, 3));  // runs at once, and the first goes on at t = 5
   const auto first = swap.poll(5.0);
   ASSERT_EQ(first.size(), 1U);
   EXPECT_EQ(first[0].session, kSession + 1);

@@ -105,10 +105,7 @@ def real(load: Load, policy: str, monkeypatch, *, ahead: bool = False, **config)
     return result
 
 
-def simulated(
-    load: Load, policy: str, *, blocks: int, max_num_seqs: int = 256, step_tokens: int = 2048,
-    prefix_caching: bool = True, ahead: bool = False,
-) -> lamps_ext.SimResult:  # fmt: skip
+def table_of(load: Load) -> lamps_ext.SimSessions:
     sessions, rows = load.workload.sessions, load.rows()
     alone = (-1, 0)
     tools = sorted({segment.tool for _, _, segment in rows if segment.tool is not None})
@@ -120,7 +117,7 @@ def simulated(
         "hint_call": [-1.0 if end else s.call_seconds for end, (_, _, s) in zip(last, rows, strict=True)],
         "hint_final": last,
     }  # fmt: skip
-    table = lamps_ext.SimSessions(
+    return lamps_ext.SimSessions(
         np.cumsum([0] + [len(session.segments) for session in sessions]),
         [segment.prompt_tokens for _, _, segment in rows],
         [segment.output_tokens for _, _, segment in rows],
@@ -136,17 +133,25 @@ def simulated(
         shared_group=[load.shared.get(i, alone)[0] for i in range(len(sessions))],
         shared_tokens=[load.shared.get(i, alone)[1] for i in range(len(sessions))],
     )
-    engine = lamps_ext.SimEngine(
+
+
+def engine_of(
+    *, blocks: int, max_num_seqs: int = 256, step_tokens: int = 2048, **more: Any
+) -> lamps_ext.SimEngine:
+    return lamps_ext.SimEngine(
         capacity_tokens=(blocks - 1) * BLOCK,  # vLLM never hands out its block 0
         block_tokens=BLOCK, max_context=2048, step_tokens=step_tokens, max_running=max_num_seqs,
-        prefix_caching=prefix_caching, ahead=ahead, base=PACE.base_s,
-        per_prefill=PACE.per_prefill_token_s, per_decode=PACE.per_request_s,
+        base=PACE.base_s, per_prefill=PACE.per_prefill_token_s, per_decode=PACE.per_request_s,
+        **more,
     )  # fmt: skip
+
+
+def simulated(load: Load, policy: str, **shape: Any) -> lamps_ext.SimResult:
     options = lamps_ext.Options()
     if policy not in STOCK:
         options.policy = policy
     simulation = lamps_ext.Simulation(
-        engine, table, lamps_ext.SimLoad("given"), options,
+        engine_of(**shape), table_of(load), lamps_ext.SimLoad("given"), options,
         scheduler=policy if policy in STOCK else "core", check_every=20,
     )  # fmt: skip
     return simulation.run()
