@@ -73,6 +73,40 @@ TEST(BlockPool, SharedBlocksStayUntilTheLastReferenceGoes) {
   pool.check_invariants(0);
 }
 
+TEST(BlockPool, WhatIsReleasedFirstIsEvictedFirstAndFromItsEnd) {
+  BlockPool pool(8);
+  const ChainId older = pool.open(0);
+  const ChainId other = pool.open(0);
+  for (const ChainId each : {older, other}) {
+    pool.take(4);
+    EXPECT_EQ(pool.extend(each, 0, 4), 0);
+  }
+  pool.release(older, 4);
+  pool.release_first(other, 4);
+  pool.check_invariants(0);
+  pool.take(3);
+  EXPECT_EQ(pool.cached(other), 1);
+  EXPECT_EQ(pool.cached(older), 4);
+  pool.acquire(other, 1);
+  pool.take(1);
+  EXPECT_EQ(pool.cached(older), 3);
+  pool.release(other, 1);
+  pool.check_invariants(4);
+}
+
+TEST(BlockPool, WhatFollowsBlocksReleasedFirstIsNotHitWithoutThem) {
+  BlockPool pool(8);
+  const ChainId chain = pool.open(0);
+  pool.take(6);
+  EXPECT_EQ(pool.extend(chain, 0, 6), 0);
+  pool.acquire(chain, 2);
+  pool.release(chain, 6);
+  pool.release_first(chain, 2);
+  EXPECT_EQ(pool.cached(chain), 2);
+  EXPECT_EQ(pool.free(), 8);
+  pool.check_invariants(0);
+}
+
 TEST(BlockPool, ContentComputedAgainHidesTheOlderCopy) {
   BlockPool pool(8);
   const ChainId chain = pool.open(0);

@@ -30,7 +30,7 @@ class HostIndex:
         self._tier = HostTier(rows)
         self._rows: dict[Hashable, tuple[int, int]] = {}
         self._images: dict[int, list[Hashable]] = {}
-        self._spare: dict[int, None] = {}  # in the order in which they became that
+        self._spare: dict[int, None] = {}  # least recently used first
         self._storing: set[int] = set()
         self._numbers = itertools.count()
         self.on_lost: Callable[[int], None] = lambda image: None
@@ -121,7 +121,8 @@ class HostIndex:
             self.drop(image)
 
     def spare(self, image: int) -> None:
-        """Nobody counts on this image: it stays as long as there is room, and can be found."""
+        """Nobody counts on this image, just used: it stays while there is room, and can be found."""
+        self._spare.pop(image, None)
         if image in self._images:
             self._spare[image] = None
 

@@ -160,6 +160,16 @@ def test_the_index_finds_what_is_complete():
     index.check_invariants()
 
 
+def test_of_spare_images_the_least_recently_used_gives_way_first():
+    index = HostIndex(6)
+    first, second = store(index, "abc"), store(index, "def")
+    index.spare(first)
+    index.spare(second)
+    index.spare(first)  # its session has come back and gone on
+    store(index, "ghi")
+    assert index.found("abc") == 3 and index.found("def") == 0
+
+
 def test_spare_images_give_way_before_others():
     index = HostIndex(9)
     lost = []
