@@ -105,45 +105,74 @@ def test_a_turn_whose_kv_is_here_goes_before_a_new_session():
     """)
 
 
-def test_a_crowded_engine_admits_what_it_can_serve_to_the_end():
+def serve_a_crowd(hints: dict) -> Table:
     """Each of r0..r4 needs 2 blocks at first and 5 at its peak: all five prompts would fit at once."""
     driver = Driver(blocks=17)
     table = Table(driver)
     driver.send("big", 400, 4, session_id="big", hints=LAST)
     table.step()
     for i in range(5):
-        hints = {"expected_output_tokens": 100, **LAST}
-        driver.send(f"r{i}", 60, 100, session_id=f"R{i}", hints=hints)
+        told = {"expected_output_tokens": 100, **hints}
+        driver.send(f"r{i}", 60, 100, session_id=f"R{i}", hints=told)
     table.step()
     driver.wait(2.0)
     table.drain()
-    table.check("""
-        step     waiting      running   held  free
-        0        -            big       -     3
-        1        r1 r2 r3 r4  big r0    -     1
-        2        r1 r2 r3 r4  r0 big    -     1
-        3        r1 r2 r3 r4  r0        -     14
-        4-5      r3 r4        r0 r1 r2  -     10
-        6-8      r3 r4        r0 r1 r2  -     9
-        9-37     r3 r4        r0 r1 r2  -     7
-        38-40    r3 r4        r0 r1 r2  -     6
-        41-69    r3 r4        r0 r1 r2  -     4
-        70-72    r3 r4        r0 r1 r2  -     3
-        73-99    r3 r4        r0 r1 r2  -     1
-        100      r3 r4        r1 r2     -     6
-        101-102  r3           r1 r2 r4  -     4
-        103      r3           r4        -     14
-        104-105  -            r4 r3     -     12
-        106-108  -            r4 r3     -     11
-        109-137  -            r4 r3     -     10
-        138-140  -            r4 r3     -     9
-        141-169  -            r4 r3     -     8
-        170-172  -            r4 r3     -     7
-        173-199  -            r4 r3     -     6
-        200-202  -            r3        -     11
-        203-204  -            -         -     16
+    return table
+
+
+def test_a_crowded_engine_admits_what_it_can_serve_to_the_end():
+    serve_a_crowd({}).check("""
+        step     waiting      running   held   free
+        0        -            big       -      3
+        1        r1 r2 r3 r4  big r0    -      1
+        2        r1 r2 r3 r4  r0 big    -      1
+        3        r1 r2 r3 r4  r0        -      14
+        4-5      r3 r4        r0 r1 r2  -      10
+        6-8      r3 r4        r0 r1 r2  -      9
+        9-37     r3 r4        r0 r1 r2  -      7
+        38-40    r3 r4        r0 r1 r2  -      6
+        41-69    r3 r4        r0 r1 r2  -      4
+        70-72    r3 r4        r0 r1 r2  -      3
+        73-99    r3 r4        r0 r1 r2  -      1
+        100      r3 r4        r1 r2     R0     2
+        101-102  r3           r1 r2 r4  -      4
+        103      r3           r4        R1 R2  6
+        104-105  -            r4 r3     -      12
+        106-108  -            r4 r3     -      11
+        109-137  -            r4 r3     -      10
+        138-140  -            r4 r3     -      9
+        141-169  -            r4 r3     -      8
+        170-172  -            r4 r3     -      7
+        173-199  -            r4 r3     -      6
+        200-202  -            r3        R4     7
+        203-204  -            -         R3 R4  8
     """)
-    assert driver.scheduler._core.report()["preemptions"] == 0
+
+
+def test_those_who_will_not_come_back_enter_as_in_vllm():
+    serve_a_crowd(LAST).check("""
+        step     waiting      running         held  free
+        0        -            big             -     3
+        1        r1 r2 r3 r4  big r0          -     1
+        2        r1 r2 r3 r4  r0 big          -     1
+        3        r1 r2 r3 r4  r0              -     14
+        4-5      -            r0 r1 r2 r3 r4  -     6
+        6-8      -            r0 r1 r2 r3 r4  -     5
+        9-37     -            r0 r1 r2 r3 r4  -     1
+        38-40    -            r0 r1 r2 r3 r4  -     0
+        41-69    r4           r0 r1 r2 r3     -     0
+        70-72    r3 r4        r0 r1 r2        -     3
+        73-99    r3 r4        r0 r1 r2        -     1
+        100      r3 r4        r1 r2           -     6
+        101      r3           r1 r2 r4        -     2
+        102      r3           r4 r1 r2        -     2
+        103      r3           r4              -     12
+        104-106  -            r4 r3           -     8
+        107-132  -            r4 r3           -     7
+        133-136  -            r4 r3           -     6
+        137-162  -            r4              -     11
+        163-164  -            -               -     16
+    """)
 
 
 def long_beside_short(starvation_threshold: int) -> Table:
@@ -282,7 +311,7 @@ def test_a_long_call_is_not_worth_its_memory_when_others_wait():
         1     -         b0 a0    -     1
         2-3   w0 w1 w2  a0 b0    -     1
         4     w0 w1 w2  b0       A     2
-        5-10  w0 w1 w2  b0       -     8
+        5-10  w1 w2     b0 w0    -     1
     """)
 
 
