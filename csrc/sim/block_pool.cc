@@ -113,29 +113,23 @@ void BlockPool::name_nothing_free(Chain& chain) {
   }
 }
 
-void BlockPool::release_first(ChainId id, Blocks end) {
-  Chain& chain = at(id);
-  if (end <= chain.base) return;
-  const Blocks before = referenced(id);
-  drop_reference(chain, end);
-  const Blocks after = referenced(id);
-  if (after < before) {
-    name_nothing_free(chain);  // what follows would be left without its beginning
-    chain.cached = before;
-    prepend(id, after, before);
-    free_ += before - after;
-  }
-  forget_if_done(id);
-}
+void BlockPool::release(ChainId id, Blocks end) { give_back(id, end, false); }
+void BlockPool::release_first(ChainId id, Blocks end) { give_back(id, end, true); }
 
-void BlockPool::release(ChainId id, Blocks end) {
+void BlockPool::give_back(ChainId id, Blocks end, bool first) {
   Chain& chain = at(id);
   if (end <= chain.base) return;
   const Blocks before = referenced(id);
   drop_reference(chain, end);
   const Blocks after = referenced(id);
   if (after < before) {
-    append(id, after, before);
+    if (first) {
+      name_nothing_free(chain);  // what follows would be left without its beginning
+      chain.cached = before;
+      prepend(id, after, before);
+    } else {
+      append(id, after, before);
+    }
     free_ += before - after;
   }
   forget_if_done(id);

@@ -98,6 +98,7 @@ class BlockPool {
   RunId make_run(ChainId chain, Blocks low, Blocks high);
   void prepend(ChainId chain, Blocks low, Blocks high);
   void name_nothing_free(Chain& chain);
+  void give_back(ChainId id, Blocks end, bool first);
   void add_to_chain(RunId run);
   void append(ChainId chain, Blocks low, Blocks high);
   void unlink_from_queue(RunId id);
