@@ -34,11 +34,11 @@ def swapped(**options) -> SwapDriver:
     return driver
 
 
-def come_back(driver: SwapDriver, name: str = "a") -> int:
+def come_back(driver: SwapDriver, name: str = "a", turn: int = 1) -> int:
     """The session's next turn, served to its end. Returns prompt tokens that it computed."""
     hints = {"expected_call_seconds": CALL}
     request = driver.follow(
-        f"{name}1", driver.requests[f"{name}0"], 20, 20, session_id=name, hints=hints
+        f"{name}{turn}", driver.requests[f"{name}{turn - 1}"], 20, 20, session_id=name, hints=hints
     )
     computed = 0
     for _ in range(200):

@@ -4,6 +4,7 @@
 import pytest
 
 from lamps_vllm import LampsScheduler
+from tests.support import swap_sessions
 from tests.support.lockstep import Windows
 from tests.support.swap_sessions import CALL, crowd_out, pause, report
 from tests.support.swapping import SwapDriver
@@ -69,19 +70,8 @@ def swapped(**options) -> SwapDriver:
 
 def come_back(driver: SwapDriver, turn: int = 1) -> int:
     """The session's next turn, served to its end. Returns prompt tokens that it found."""
-    request = driver.follow(
-        f"a{turn}", driver.requests[f"a{turn - 1}"], 20, 20, session_id="a", hints=HINTS
-    )
-    computed = 0
-    for _ in range(200):
-        output = driver.step()
-        if request.num_output_tokens <= 1:
-            computed += output.num_scheduled_tokens.get(request.request_id, 0)
-        if request.is_finished():
-            break
-    assert request.num_output_tokens == 20
-    assert not driver.scheduler._faulted
-    return max(request.num_prompt_tokens - computed, 0)
+    computed = swap_sessions.come_back(driver, turn=turn)
+    return driver.requests[f"a{turn}"].num_prompt_tokens - computed
 
 
 early_or_late = pytest.mark.parametrize("early", [False, True], ids=["late", "early"])

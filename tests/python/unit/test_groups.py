@@ -24,16 +24,9 @@ from lamps_vllm.swap.settings import SwapError
 from tests.support.driver import Driver
 from tests.support.lockstep import Windows, make_cache, make_config
 from tests.support.swapping import SwapDriver
+from tests.support.windows import KINDS as WINDOWED
 
-KINDS = [
-    None,
-    Windows(64),
-    Windows(40),
-    Windows(33),
-    Windows(70, groups=2),
-    Windows(100, block_size=64),
-    Windows(64, block_size=16, groups=3),
-]
+KINDS = [None, Windows(33), *WINDOWED]
 kinds = pytest.mark.parametrize("windows", KINDS, ids=str)
 SHAPE = {"block_size": 32, "num_kv_heads": 2, "head_size": 64, "dtype": torch.bfloat16}
 
