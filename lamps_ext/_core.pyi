@@ -514,6 +514,12 @@ class Predictor:
     def observe_output(
         self, facts: TurnFacts, tokens: typing.SupportsInt | typing.SupportsIndex
     ) -> None: ...
+    def observe_silence(
+        self,
+        facts: TurnFacts,
+        elapsed: typing.SupportsFloat | typing.SupportsIndex,
+        counted: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> float: ...
     def p_return(
         self, facts: TurnFacts, elapsed: typing.SupportsFloat | typing.SupportsIndex
     ) -> float: ...

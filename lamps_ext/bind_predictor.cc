@@ -41,6 +41,8 @@ void bind_predictor(py::module_& m) {
       .def("observe_output", &Predictor::observe_output, py::arg("facts"), py::arg("tokens"))
       .def("observe_call", &Predictor::observe_call, py::arg("facts"), py::arg("duration"))
       .def("observe_no_return", &Predictor::observe_no_return, py::arg("facts"))
+      .def("observe_silence", &Predictor::observe_silence, py::arg("facts"), py::arg("elapsed"),
+           py::arg("counted"))
       .def("remaining_output", &Predictor::remaining_output, py::arg("facts"), py::arg("produced"))
       .def("remaining_call", &Predictor::remaining_call, py::arg("facts"), py::arg("elapsed"))
       .def("call_quantile", &Predictor::call_quantile, py::arg("facts"), py::arg("elapsed"),

@@ -28,6 +28,7 @@ from lamps_ext import CallKind, Predictor, TurnFacts
 QUANTILES = (0.5, 0.9, 0.99)
 UNRESOLVED = 0.3  # s; recorded times are whole seconds, so 0 means "under a second"
 LONGEST = 3600.0  # s; later returns count as none, as `forget_seconds` does
+ASKED = (0.0, 1.0, 5.0, 20.0, 60.0, 300.0, 900.0, 1800.0)  # s into a pause, for P(return)
 LEARNED = 500  # calls before scoring starts
 RESAMPLED = 2000  # draws behind an interval
 KINDS = {"tool_use": CallKind.TOOL, "end_turn": CallKind.MESSAGE}
@@ -166,21 +167,38 @@ def interval(error: np.ndarray, session: np.ndarray, sessions: int) -> tuple[flo
     return float(low), float(high)
 
 
+def pauses(calls: list[Call]) -> list[tuple[float, int, float | None]]:
+    """What happens when: (time, call, elapsed), elapsed None when it is over.
+
+    A call is looked at when it begins, at the instants that are scored, and in between so often as
+    the core does, which counts its silence each time.
+    """
+    looks = sorted({*ASKED, *0.1 * 2.0 ** np.arange(16)})
+    events: list[tuple[float, int, float | None]] = []
+    for index, call in enumerate(calls):
+        lasted = LONGEST if call.seconds is None else call.seconds
+        begin = call.at - lasted
+        events += [(begin + each, index, each) for each in looks if each <= lasted]
+        events.append((call.at, index, None))
+    return sorted(events, key=lambda event: event[0])
+
+
 def returns_by_decile(sessions: list[Json], seeds: int) -> Iterator[tuple[str, ...]]:
     """P(return) at several instants of each pause against what happened."""
     predicted, happened, whose = [], [], []
     for seed in range(seeds):
-        predictor = Predictor()
-        for index, call in enumerate(calls_of(sessions, seed, named=False)):
-            lasted = LONGEST if call.seconds is None else call.seconds
-            for elapsed in (0.0, 1.0, 5.0, 20.0, 60.0, 300.0, 900.0, 1800.0):
-                if index >= LEARNED and elapsed <= lasted:
-                    predicted.append(predictor.p_return(call.facts, elapsed))
-                    happened.append(call.seconds is not None)
-                    whose.append(call.session)
-            if call.seconds is None:
+        predictor, calls = Predictor(), calls_of(sessions, seed, named=False)
+        counted = np.zeros(len(calls))
+        for _, index, elapsed in pauses(calls):
+            call = calls[index]
+            if elapsed in ASKED and index >= LEARNED:
+                predicted.append(predictor.p_return(call.facts, elapsed))
+                happened.append(call.seconds is not None)
+                whose.append(call.session)
+            counted[index] = predictor.observe_silence(call.facts, elapsed or 0.0, counted[index])
+            if elapsed is None and call.seconds is None:
                 predictor.observe_no_return(call.facts)
-            else:
+            elif elapsed is None:
                 predictor.observe_call(call.facts, call.seconds)
     p, returned, session = np.array(predicted), np.array(happened), np.array(whose)
     for decile in range(10):

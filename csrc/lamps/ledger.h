@@ -73,6 +73,7 @@ struct Session {
   TurnFacts call_facts;    // of the turn before the present pause
   Seconds call_hint = -1.0;
   Seconds paused_at = 0;
+  double silence = 0.0;  // what the present pause counts for (Predictor::observe_silence)
   Seconds last_call = -1.0;
 
   // KV that its next turn finds in the pool.

@@ -27,8 +27,11 @@ void ReturnCount::observe(bool came_back, double forgetting) {
   ended = ended * forgetting + (came_back ? 0.0 : 1.0);
 }
 
+// What is left below zero is rounding, or was counted at a level that has made room since.
+void ReturnCount::count_silence(double change) { silent = std::max(0.0, silent + change); }
+
 double ReturnCount::rate(double fallback, double weight) const {
-  return (returned + fallback * weight) / (returned + ended + weight);
+  return (returned + fallback * weight) / (returned + ended + silent + weight);
 }
 
 void Calibration::score(const Mixture& predicted, double value) {

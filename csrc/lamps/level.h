@@ -15,8 +15,10 @@ namespace lamps {
 struct ReturnCount {
   double returned = 0.0;
   double ended = 0.0;
+  double silent = 0.0;  // of calls under way: how much of an end their silence counts for
 
   void observe(bool came_back, double forgetting);
+  void count_silence(double change);
   // Share of returns, shrunk towards `fallback` as if that were `weight` more observations.
   [[nodiscard]] double rate(double fallback, double weight) const;
 };

@@ -16,7 +16,7 @@ struct Options {
   // Order. A waiting request's virtual deadline is its session's arrival plus
   // rank_weight * (memory-over-time / KV capacity): seconds of delay per second of whole-device
   // memory it is predicted to use, at most rank_horizon seconds. 0: oldest session first.
-  double rank_weight = 20.0;    // [0, 1e6], dimensionless
+  double rank_weight = 50.0;    // [0, 1e6], dimensionless
   Seconds rank_horizon = 30.0;  // [0, 1e6]
   // Waiting bound: a request that has waited this many steps and this many seconds is overdue and
   // goes before everything that is not.

@@ -70,6 +70,7 @@ void PolicyCore::arrive(Seconds now, const Arrival& arrival) {
     if (known.state == SessionState::kPaused) {
       ++counters_.returns;
       known.last_call = std::max(now - known.paused_at, 0.0);
+      count_silence(arrival.session, 0.0);
       predictor_.observe_call(known.call_facts, known.last_call);
       if (pause_timers_.contains(arrival.session)) pause_timers_.remove(arrival.session);
       keep_untold(arrival.session);

@@ -206,6 +206,7 @@ class PolicyCore {
   [[nodiscard]] bool planned_this_step(SessionHandle handle) const;
   void let_go(Seconds now, SessionHandle handle, Reason reason);
   void order_running(const StepView& view, StepPlan& plan) const;
+  void count_silence(SessionHandle handle, Seconds elapsed);
   void schedule_decision(Seconds now, SessionHandle handle, Seconds again);
   void end_session(Seconds now, SessionHandle handle, Reason reason);
   void record(Seconds now, SessionHandle handle, Handling handling, Reason reason);

@@ -22,15 +22,22 @@ Seconds PolicyCore::forgotten_at(const Session& session) const {
   return session.paused_at + std::min(predictor_.patience(), options_.forget_seconds);
 }
 
-// `again`: as in Verdict; without KV to decide about, only the end is waited for.
+// The silence of a paused session is evidence for all of its kind.
+void PolicyCore::count_silence(SessionHandle handle, Seconds elapsed) {
+  Session& session = ledger_.session(handle);
+  session.silence = predictor_.observe_silence(session.call_facts, elapsed, session.silence);
+}
+
+// `again`: as in Verdict. Where there is no KV to decide about, silence is counted whenever it has
+// doubled, and the end is waited for.
 void PolicyCore::schedule_decision(Seconds now, SessionHandle handle, Seconds again) {
   const Session& session = ledger_.session(handle);
   const Seconds elapsed = std::max(now - session.paused_at, 0.0);
-  if (again < 0.0) again = std::max(options_.redecide_seconds, kGrowth * elapsed);
-  Seconds next = now + again;
-  const Seconds end = forgotten_at(session);
   const bool nothing = session.held_tokens == 0 && session.copy == Copy::kNone;
-  next = nothing ? std::max(next, end) : std::min(next, end);
+  if (nothing || again < 0.0) {
+    again = std::max(options_.redecide_seconds, (nothing ? 1.0 : kGrowth) * elapsed);
+  }
+  const Seconds next = std::min(now + again, forgotten_at(session));
   const ReadyKey key{0, next, static_cast<std::uint64_t>(handle)};
   if (pause_timers_.contains(handle)) {
     pause_timers_.rekey(handle, key);
@@ -99,7 +106,9 @@ void PolicyCore::settle_pauses(Seconds now, StepPlan& plan) {
     const SessionHandle handle = pause_timers_.top();
     if (pause_timers_.key_of(handle).deadline > now) return;
     const Session& session = ledger_.session(handle);
-    if (now >= forgotten_at(session)) {
+    const bool forgotten = now >= forgotten_at(session);
+    count_silence(handle, forgotten ? 0.0 : now - session.paused_at);
+    if (forgotten) {
       predictor_.observe_no_return(session.call_facts);
       end_session(now, handle, Reason::kExpired);
     } else {

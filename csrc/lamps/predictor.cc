@@ -269,23 +269,44 @@ void Predictor::observe_output(const TurnFacts& facts, Tokens tokens) {
   learn(keys, output_prior_, value);
 }
 
+template <typename Observe>
+void Predictor::at_return_counts(const TurnFacts& facts, const Observe& observe) {
+  const auto at = [&](const TurnFacts& seen) {
+    const CallKind kind = kind_of(seen);
+    const auto turn =
+        std::min<std::size_t>(static_cast<std::size_t>(std::max(seen.turn, 0)), kTurnBuckets - 1);
+    observe(return_by_turn_[by_kind(kind)][turn], 1.0);
+    const Keys keys = call_keys(seen);
+    for (const auto& [which, key, learns] : keys.all()) {
+      if (which == kByGap || !learns) continue;
+      if (Level* level = tables_[which].at(key)) observe(level->returns, kForgetting);
+    }
+  };
+  at(facts);
+  if (kind_of(facts) != CallKind::kUnknown) at(before_it_ran(facts));
+}
+
 void Predictor::observe_return(const TurnFacts& facts, bool came_back) {
   const double p = prior_p_return(facts);
   ReturnScore& score = return_scores_[std::min<std::size_t>(static_cast<std::size_t>(p * 10.0), 9)];
   ++(came_back ? score.returned : score.ended);
-  const auto count = [&](const TurnFacts& seen) {
-    const CallKind kind = kind_of(seen);
-    const auto turn =
-        std::min<std::size_t>(static_cast<std::size_t>(std::max(seen.turn, 0)), kTurnBuckets - 1);
-    return_by_turn_[by_kind(kind)][turn].observe(came_back, 1.0);
-    const Keys keys = call_keys(seen);
-    for (const auto& [which, key, learns] : keys.all()) {
-      if (which == kByGap || !learns) continue;
-      if (Level* level = tables_[which].at(key)) level->returns.observe(came_back, kForgetting);
-    }
-  };
-  count(facts);
-  if (kind_of(facts) != CallKind::kUnknown) count(before_it_ran(facts));
+  at_return_counts(
+      facts, [=](ReturnCount& count, double forgetting) { count.observe(came_back, forgetting); });
+}
+
+// A mixture cure model (Boag 1949): a share p returns, of these a share F(t) within t. A call that
+// is silent at t has likelihood 1 - p F(t), one that returned p, one that ended 1 - p. The most
+// likely p is returned / (returned + ended + sum of x), where x = F (1 - p) / (1 - p F).
+double Predictor::observe_silence(const TurnFacts& facts, Seconds elapsed, double counted) {
+  double counts = 0.0;
+  if (elapsed > 0.0) {
+    const double p = prior_p_return(facts);
+    const double back = 1.0 - still_out_of_all(facts, elapsed);
+    counts = back * (1.0 - p) / std::max(1.0 - p * back, 1e-9);
+  }
+  at_return_counts(facts,
+                   [=](ReturnCount& count, double) { count.count_silence(counts - counted); });
+  return counts;
 }
 
 void Predictor::observe_call(const TurnFacts& facts, Seconds duration) {

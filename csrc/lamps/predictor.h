@@ -80,6 +80,11 @@ class Predictor {
   void observe_output(const TurnFacts& facts, Tokens tokens);
   void observe_call(const TurnFacts& facts, Seconds duration);
   void observe_no_return(const TurnFacts& facts);
+  // Calls under way tell something, too: the longer nobody returns, the more likely nobody will.
+  // Counts a call that has lasted `elapsed` for as much of an end as that says; `counted`: what it
+  // counted for so far, 0 at first. Returns what it counts for now, in [0, 1). With elapsed 0 it is
+  // withdrawn, which has to come before its end is observed.
+  double observe_silence(const TurnFacts& facts, Seconds elapsed, double counted);
 
   // Expected tokens still to come after `produced`, >= 1.
   [[nodiscard]] double remaining_output(const TurnFacts& facts, double produced) const;
@@ -165,6 +170,9 @@ class Predictor {
   [[nodiscard]] Mixture outputs(const TurnFacts& facts) const;
   void learn(const Keys& keys, const LogHistogram& prior, double value);
   void observe_return(const TurnFacts& facts, bool came_back);
+  // All counts of returns that such a call belongs to: observe(count, forgetting).
+  template <typename Observe>
+  void at_return_counts(const TurnFacts& facts, const Observe& observe);
   [[nodiscard]] static const char* what(Table table);  // its levels predict, as in Score
   [[nodiscard]] std::string name_of(Table table, std::size_t key) const;
   [[nodiscard]] double prior_p_return(const TurnFacts& facts) const;

@@ -70,6 +70,23 @@ TEST(PolicyPredictions, ATurnWithoutACallIsAMessageOnceTheSessionHasCalled) {
   EXPECT_EQ(kinds.size(), 3u) << "unknown, tool, message";
 }
 
+// Long before any of them is taken as ended.
+TEST(PolicyPredictions, NobodyIsExpectedBackWhereAllAreSilent) {
+  PolicyCore core(kEngine, oldest_first());
+  TurnFacts first;
+  for (SessionHandle session = 0; session < 20; ++session) serve(core, 0.1 * session, session, {});
+  const double before = core.predictor().p_return(first, 0.0);
+  for (Seconds now = 3.0; now < 20.0; now += 0.05) {
+    (void)core.begin_step(step_at(now, kCapacity));
+  }
+  const double silent = core.predictor().p_return(first, 0.0);
+  EXPECT_LT(silent, 0.2);
+  EXPECT_LT(silent, before);
+  EXPECT_EQ(core.counters().forgotten, 0);
+  for (SessionHandle session = 0; session < 20; ++session) serve(core, 20.0, session, {});
+  EXPECT_GT(core.predictor().p_return(first, 0.0), 0.9) << "a return takes its silence back";
+}
+
 TEST(PolicyPredictions, AChildTakesItsParentsPlace) {
   PolicyCore core(kEngine, oldest_first());
   core.arrive(0.0, turn(0, 0, 500));

@@ -116,6 +116,55 @@ TEST(Predictor, SilenceSpeaksForASessionThatWillNotReturn) {
   EXPECT_LT(last, 0.1);
 }
 
+TEST(Predictor, CallsUnderWayTellThatNobodyReturns) {
+  Predictor predictor;
+  const double before = predictor.p_return(kFirstTurn, 0.0);
+  std::vector<double> counted(50, 0.0);
+  const auto silent_for = [&](Seconds elapsed) {
+    for (double& each : counted) each = predictor.observe_silence(kFirstTurn, elapsed, each);
+    return predictor.p_return(kFirstTurn, 0.0);
+  };
+  EXPECT_LT(silent_for(1.0), before);
+  EXPECT_LT(silent_for(30.0), 0.1);
+  for (const double each : counted) {
+    EXPECT_GT(each, 0.5);
+    EXPECT_LT(each, 1.0);
+  }
+  EXPECT_NEAR(silent_for(0.0), before, 1e-9) << "withdrawn";
+}
+
+TEST(Predictor, SilenceIsNoEndWhereCallsTakeLonger) {
+  Predictor predictor;
+  for (int i = 0; i < 200; ++i) predictor.observe_call(kFirstTurn, 10.0 + 0.05 * i);
+  for (int i = 0; i < 100; ++i) predictor.observe_silence(kFirstTurn, 5.0, 0.0);
+  EXPECT_GT(predictor.p_return(kFirstTurn, 0.0), 0.97);
+}
+
+// Two in five return; that others have ended is never observed. Ends at most ten minutes back are
+// known by their silence alone.
+TEST(Predictor, SilenceFindsTheShareThatReturns) {
+  Predictor predictor;
+  std::mt19937 random(7);
+  std::uniform_real_distribution<double> chance(0.0, 1.0);
+  std::lognormal_distribution<double> wait(2.0, 1.0);
+  struct Call {
+    Seconds begin, returns;  // < 0: never
+    double counted;
+  };
+  std::vector<Call> under_way;
+  for (Seconds now = 0.0; now < 600.0; now += 1.0) {
+    under_way.push_back({now, chance(random) < 0.4 ? now + wait(random) : -1.0, 0.0});
+    std::erase_if(under_way, [&](Call& call) {
+      const bool returned = call.returns >= 0.0 && call.returns <= now;
+      const Seconds elapsed = returned ? 0.0 : now - call.begin;
+      call.counted = predictor.observe_silence(kFirstTurn, elapsed, call.counted);
+      if (returned) predictor.observe_call(kFirstTurn, call.returns - call.begin);
+      return returned;
+    });
+  }
+  EXPECT_NEAR(predictor.p_return(kFirstTurn, 0.0), 0.4, 0.08);
+}
+
 // Asked again and again during a pause, as decisions are: many classes that have seen little each.
 TEST(Predictor, ChancesOfAReturnComeTrueLateInAPauseToo) {
   constexpr Seconds kGivenUp = 3600.0;
