@@ -43,7 +43,7 @@ test-sanitized:  ## C++ tests with AddressSanitizer and UndefinedBehaviorSanitiz
 	@$(CTEST) build/sanitized
 
 test-python:  ## Python tests: unit, property, golden, engine (real vLLM)
-	@$(BOOTSTRAP) venv vllm package prompts
+	@$(BOOTSTRAP) venv vllm package prompts model
 	@$(BIN)/python -m pytest tests/python --ignore tests/python/engine --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 	@$(BIN)/python -m pytest tests/python/engine $(PYTEST_ARGS)
 
