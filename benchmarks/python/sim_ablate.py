@@ -64,14 +64,14 @@ GROUPS: dict[str, list[Variant]] = {
         Variant(Arm("lamps"), "last turns", {"final_hints": True}),
         Variant(Arm("lamps"), "everything", {"prediction": ORACLE}),
     ],
-    "order": _options("rank_weight", (0, 5, 20, 80, 320)),
+    "order": _options("rank_weight", (0, 5, 20, 50, 80, 320)),
     "horizon": _options("rank_horizon", (0, 10, 30, 60, 300)),
     "share": _options("admission_share", (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)),
     "hold": _options("redecide_seconds", (0.03, 0.1, 0.3, 1, 5)),
     "order x share": _arms(
         *(
             f"lamps{{rank_weight={weight},admission_share={share}}}"
-            for weight in (0, 20, 80) for share in (0.6, 0.8, 1.0)
+            for weight in (0, 20, 50) for share in (0.6, 0.8, 1.0)
         )
     ),
 }  # fmt: skip
