@@ -19,7 +19,7 @@
 // the bound itself, plus the turns that older sessions still have to serve, plus one drain of what
 // is running. An overdue newcomer only loses its delay: no session that arrives after it begins
 // before it, and it begins when those before it have left room.
-// Thrash. While more than a quarter of the engine's time goes into computing again what sessions
+// Thrash. While more than half of the engine's time goes into computing again what sessions
 // had, nobody begins but on an idle engine. That ends: those who have begun finish, or their share
 // falls while nothing of theirs is computed again.
 #pragma once
