@@ -15,7 +15,7 @@ constexpr double kCalm = 0.15;          // averaged pressure below which the eng
 constexpr double kDrains = 4.0;  // backlogs after which nobody is overtaken by a newcomer any more
 constexpr Seconds kShortestHold = 1e-3;
 constexpr double kThrash = 0.5;  // share of the engine's time spent on recomputation from which
-                                  // on no session begins
+                                 // on no session begins
 constexpr double kLikely = 0.5;
 constexpr std::uint8_t kNewcomerClass = kRestClass + 1;
 constexpr double kUsualWait = 0.9;  // quantile of the waits that counts as usual
