@@ -44,6 +44,11 @@ class Call(NamedTuple):
     is_tool: bool
     session: int  # its place in the file
 
+    @property
+    def lasted(self) -> float:
+        """Seconds until it returned or was given up."""
+        return LONGEST if self.seconds is None else self.seconds
+
 
 def read_sessions(path: Path) -> list[Json]:
     opener = gzip.open if path.suffix == ".gz" else open
@@ -176,9 +181,8 @@ def pauses(calls: list[Call]) -> list[tuple[float, int, float | None]]:
     looks = sorted({*ASKED, *0.1 * 2.0 ** np.arange(16)})
     events: list[tuple[float, int, float | None]] = []
     for index, call in enumerate(calls):
-        lasted = LONGEST if call.seconds is None else call.seconds
-        begin = call.at - lasted
-        events += [(begin + each, index, each) for each in looks if each <= lasted]
+        begin = call.at - call.lasted
+        events += [(begin + each, index, each) for each in looks if each <= call.lasted]
         events.append((call.at, index, None))
     return sorted(events, key=lambda event: event[0])
 
@@ -236,7 +240,7 @@ def best_tau(still_out: Callable[[float], float], context: float, lost: float, p
 
 def decide(predictor: Predictor, call: Call, mode: str, costs: Costs) -> float:
     """Waste in token-seconds of one pause. Modes: see WASTE_ROWS."""
-    seconds = LONGEST if call.seconds is None else call.seconds
+    seconds = call.lasted
     recompute = costs.prefill * call.context * (call.context / 2 + costs.others)
     lost = 0.0 if call.seconds is None else recompute
     if mode == "clairvoyant":

@@ -27,7 +27,7 @@ void ReturnCount::observe(bool came_back, double forgetting) {
   ended = ended * forgetting + (came_back ? 0.0 : 1.0);
 }
 
-// What is left below zero is rounding, or was counted at a level that has made room since.
+// All that is counted is withdrawn again: what is left below zero is rounding.
 void ReturnCount::count_silence(double change) { silent = std::max(0.0, silent + change); }
 
 double ReturnCount::rate(double fallback, double weight) const {

@@ -56,6 +56,11 @@ std::size_t gap_bucket(Seconds last_call) {
   return 1 + std::min<std::size_t>(static_cast<std::size_t>(decade), kGapBuckets - 2);
 }
 
+std::size_t turn_bucket(int turn) {
+  return std::min<std::size_t>(static_cast<std::size_t>(std::max(turn, 0)),
+                               Predictor::kTurnBuckets - 1);
+}
+
 std::size_t place_of(int turn) {
   if (turn <= 1) return static_cast<std::size_t>(std::max(turn, 0));
   return turn < 4 ? 2 : turn < 8 ? 3 : 4;
@@ -70,6 +75,9 @@ std::size_t cap_step(Tokens cap) {
 bool has_class(const TurnFacts& facts) {
   return facts.prompt >= 0 && facts.prompt < PromptClasses::kMostClasses;
 }
+
+// Bayes: a session that returns with chance p is still out with chance `out` if it does.
+double given_silence(double p, double out) { return p * out / (p * out + (1.0 - p)); }
 
 CallKind kind_of(const TurnFacts& facts) { return facts.tool >= 0 ? CallKind::kTool : facts.kind; }
 
@@ -90,18 +98,6 @@ std::size_t by_prompt(CallKind kind, ClassId prompt) {
 }
 
 }  // namespace
-
-const char* to_string(CallKind kind) {
-  switch (kind) {
-    case CallKind::kUnknown:
-      return "unknown";
-    case CallKind::kTool:
-      return "tool";
-    case CallKind::kMessage:
-      return "message";
-  }
-  return "?";
-}
 
 Predictor::Predictor()
     : call_priors_{filled(duration_histogram(), kAnyCall), filled(duration_histogram(), kToolCall),
@@ -272,10 +268,7 @@ void Predictor::observe_output(const TurnFacts& facts, Tokens tokens) {
 template <typename Observe>
 void Predictor::at_return_counts(const TurnFacts& facts, const Observe& observe) {
   const auto at = [&](const TurnFacts& seen) {
-    const CallKind kind = kind_of(seen);
-    const auto turn =
-        std::min<std::size_t>(static_cast<std::size_t>(std::max(seen.turn, 0)), kTurnBuckets - 1);
-    observe(return_by_turn_[by_kind(kind)][turn], 1.0);
+    observe(return_by_turn_[by_kind(kind_of(seen))][turn_bucket(seen.turn)], 1.0);
     const Keys keys = call_keys(seen);
     for (const auto& [which, key, learns] : keys.all()) {
       if (which == kByGap || !learns) continue;
@@ -296,13 +289,13 @@ void Predictor::observe_return(const TurnFacts& facts, bool came_back) {
 
 // A mixture cure model (Boag 1949): a share p returns, of these a share F(t) within t. A call that
 // is silent at t has likelihood 1 - p F(t), one that returned p, one that ended 1 - p. The most
-// likely p is returned / (returned + ended + sum of x), where x = F (1 - p) / (1 - p F).
+// likely p is returned / (returned + ended + sum of x), where x = F (1 - p) / (1 - p F): F times
+// the chance that it has ended.
 double Predictor::observe_silence(const TurnFacts& facts, Seconds elapsed, double counted) {
   double counts = 0.0;
   if (elapsed > 0.0) {
-    const double p = prior_p_return(facts);
-    const double back = 1.0 - still_out_of_all(facts, elapsed);
-    counts = back * (1.0 - p) / std::max(1.0 - p * back, 1e-9);
+    const double out = still_out_of_all(facts, elapsed);
+    counts = (1.0 - out) * (1.0 - given_silence(prior_p_return(facts), out));
   }
   at_return_counts(facts,
                    [=](ReturnCount& count, double) { count.count_silence(counts - counted); });
@@ -351,9 +344,7 @@ double Predictor::prior_p_return(const TurnFacts& facts) const {
   if (const Level* all = tables_[kByKind].find(index)) {
     p = all->returns.rate(p, kPriorReturnWeight[index]);
   }
-  const auto turn =
-      std::min<std::size_t>(static_cast<std::size_t>(std::max(facts.turn, 0)), kTurnBuckets - 1);
-  p = return_by_turn_[index][turn].rate(p, return_shrinkage(p));
+  p = return_by_turn_[index][turn_bucket(facts.turn)].rate(p, return_shrinkage(p));
   if (has_class(facts)) {
     const Level* level = tables_[kByPrompt].find(by_prompt(kind, facts.prompt));
     if (level != nullptr) p = level->returns.rate(p, return_shrinkage(p));
@@ -382,9 +373,7 @@ double Predictor::still_out_of_all(const TurnFacts& facts, Seconds elapsed) cons
 }
 
 double Predictor::p_return(const TurnFacts& facts, Seconds elapsed) const {
-  const double prior = prior_p_return(facts);
-  const double alive = prior * still_out_of_all(facts, elapsed);
-  return alive / (alive + (1.0 - prior));  // Bayes: silence speaks for "will not return"
+  return given_silence(prior_p_return(facts), still_out_of_all(facts, elapsed));
 }
 
 double Predictor::further_turns(const TurnFacts& facts) const {

@@ -58,9 +58,10 @@ class Predictor {
   Predictor();
 
   // How finely facts are told apart.
-  static constexpr std::size_t kGapBuckets = 10;  // decades of the previous call; 0: none yet
-  static constexpr std::size_t kPlaces = 5;       // in a session: turn 0, 1, 2-3, 4-7, later
-  static constexpr std::size_t kCaps = 4;         // steps of max_tokens
+  static constexpr std::size_t kGapBuckets = 10;   // decades of the previous call; 0: none yet
+  static constexpr std::size_t kPlaces = 5;        // in a session: turn 0, 1, 2-3, 4-7, later
+  static constexpr std::size_t kCaps = 4;          // steps of max_tokens
+  static constexpr std::size_t kTurnBuckets = 16;  // turns whose returns are counted apart
   static constexpr auto kPrompts = static_cast<std::size_t>(PromptClasses::kMostClasses);
 
   // A dense id per tool name. At most kMaxTools names are told apart; later ones share the last id.
@@ -178,8 +179,6 @@ class Predictor {
   [[nodiscard]] double prior_p_return(const TurnFacts& facts) const;
   [[nodiscard]] double still_out_of_all(const TurnFacts& facts, Seconds elapsed) const;
   [[nodiscard]] const LogHistogram& call_prior(const TurnFacts& facts) const;
-
-  static constexpr std::size_t kTurnBuckets = 16;
 
   std::vector<LevelTable> tables_;
   std::array<LogHistogram, kCallKinds> call_priors_;

@@ -4,6 +4,18 @@
 
 namespace lamps {
 
+const char* to_string(CallKind kind) {
+  switch (kind) {
+    case CallKind::kUnknown:
+      return "unknown";
+    case CallKind::kTool:
+      return "tool";
+    case CallKind::kMessage:
+      return "message";
+  }
+  return "?";
+}
+
 const char* Predictor::what(Table table) {
   if (table == kByTool) return "tool";
   return table < kOutTurn ? "call" : "output";
