@@ -42,7 +42,6 @@ struct Request {
   Seconds arrived = 0;
   Seconds started = 0;          // when it last began to run
   std::int64_t preemption = 0;  // how many preemptions there had been when it was last preempted
-  Steps planned = -1;           // the step whose plan last let it in
   std::uint64_t sequence = 0;   // arrival order
 
   // Tokens the request will add to the pool between admission and its peak.
@@ -64,6 +63,7 @@ struct Session {
   int turns = 0;                     // turns that have arrived
   int live = 0;                      // requests waiting or running (n > 1, or a duplicate id)
   RequestHandle latest = kNoHandle;  // the request that arrived last
+  Steps planned = -1;                // the step whose plan last let one of them in
   Tokens context_tokens = 0;         // at the end of the latest turn
   Tokens held_tokens = 0;            // unique KV kept for it while paused, whole blocks
   ClassId prompt_class = kNoClass;   // of its first prompt

@@ -212,15 +212,21 @@ void PolicyCore::finished(Seconds now, const Finish& finish) {
   to_swap_out_.insert(to_swap_out_.end(), plan.swap_out.begin(), plan.swap_out.end());
 }
 
-// Where the KV is that the session's waiting turn, if there is one, will find.
+// Where the KV is that the session's waiting turn, if there is one, will find. Others of the
+// session that wait at the same time (n > 1, or a duplicate id) have no footprint of it, but a
+// place by it.
 void PolicyCore::move_footprint(SessionHandle handle, Tokens shared, Tokens host) {
-  const RequestHandle waiting = ledger_.session(handle).latest;
-  if (!ledger_.has_request(waiting) || !ready_.contains(waiting)) return;
-  Request& request = ledger_.request(waiting);
-  if (request.session != handle) return;
-  request.host_tokens = std::min(host, request.prompt_tokens - shared);
-  ledger_.set_footprint(waiting, request.peak_tokens, shared);
-  ready_.rekey(waiting, rules_->key_of(request));
+  const Session& session = ledger_.session(handle);
+  const RequestHandle latest = session.latest;
+  const bool waits = ledger_.has_request(latest) && ready_.contains(latest) &&
+                     ledger_.request(latest).session == handle;
+  if (waits) {
+    Request& request = ledger_.request(latest);
+    request.host_tokens = std::min(host, request.prompt_tokens - shared);
+    ledger_.set_footprint(latest, request.peak_tokens, shared);
+    ready_.rekey(latest, rules_->key_of(request));
+  }
+  if (session.live > (waits ? 1 : 0)) rekey_waiting(handle);
 }
 
 void PolicyCore::released(SessionHandle handle) {

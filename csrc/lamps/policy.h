@@ -203,7 +203,6 @@ class PolicyCore {
   void offer(const StepView& view, StepPlan& plan);
   void admit(const StepView& view, StepPlan& plan);
   [[nodiscard]] bool make_room(Seconds now, Tokens missing, Reason reason, StepPlan& plan);
-  [[nodiscard]] bool planned_this_step(SessionHandle handle) const;
   void let_go(Seconds now, SessionHandle handle, Reason reason);
   void order_running(const StepView& view, StepPlan& plan) const;
   void count_silence(SessionHandle handle, Seconds elapsed);

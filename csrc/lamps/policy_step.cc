@@ -192,10 +192,11 @@ bool PolicyCore::make_room(Seconds now, Tokens missing, Reason reason, StepPlan&
   Tokens found = ledger_.leaving_tokens();
   for (const SessionHandle handle : release_order(now, ledger_.held_tokens())) {
     if (found >= missing) break;
-    if (handle == head.session || planned_this_step(handle)) continue;
-    if (!rules_->yields_to(ledger_.session(handle), head)) continue;
+    const Session& session = ledger_.session(handle);
+    if (handle == head.session || session.planned == step_) continue;
+    if (!rules_->yields_to(session, head)) continue;
     going.push_back(handle);
-    found += ledger_.session(handle).held_tokens;
+    found += session.held_tokens;
   }
   if (found < missing) return false;
   for (const SessionHandle handle : going) {
@@ -203,12 +204,6 @@ bool PolicyCore::make_room(Seconds now, Tokens missing, Reason reason, StepPlan&
     apply(now, handle, swap ? Handling::kSwap : Handling::kDiscard, reason, plan);
   }
   return missing <= found - ledger_.leaving_tokens();
-}
-
-bool PolicyCore::planned_this_step(SessionHandle handle) const {
-  const RequestHandle latest = ledger_.session(handle).latest;
-  return ledger_.has_request(latest) && ledger_.request(latest).session == handle &&
-         ledger_.request(latest).planned == step_;
 }
 
 // Ungated: whoever may enter, in order, as many as may start. Those that the engine has just
@@ -221,7 +216,7 @@ void PolicyCore::offer(const StepView& view, StepPlan& plan) {
     if (ready_.key_of(handle).service_class == kClosedClass) return;
     Request& request = ledger_.request(handle);
     request.skipped = false;
-    request.planned = step_;
+    ledger_.session(request.session).planned = step_;
     plan.admit.push_back(handle);
   }
 }
@@ -251,7 +246,7 @@ void PolicyCore::admit(const StepView& view, StepPlan& plan) {
       const Tokens found = request.shared_tokens + request.host_tokens;
       step_tokens -= std::max<Tokens>(request.prompt_tokens - found, 1);
     }
-    request.planned = step_;
+    ledger_.session(request.session).planned = step_;
     plan.admit.push_back(head);
     taken.emplace_back(head, ready_.key_of(head));
     ready_.remove(head);  // making room may have put another one first

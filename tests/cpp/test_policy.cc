@@ -81,6 +81,22 @@ TEST(PolicyCore, AReturningTurnGoesBeforeOlderOnesWithoutKv) {
   core.check_invariants();
 }
 
+// n > 1, or an id used twice at a time: the one that ends leaves KV for the one that waits.
+TEST(PolicyCore, KvThatIsLostIsLostForEveryWaitingTurnOfItsSession) {
+  PolicyCore core(kEngine, oldest_first());
+  core.arrive(0.0, turn(10, 1, 100));
+  core.arrive(1.0, turn(20, 2, 100));
+  core.arrive(1.0, turn(21, 2, 100));
+  core.admitted(1.0, 21, 0);
+  core.finished(1.5, end_of(21, 132, 144));
+  for (Steps i = 0; i <= Options{}.score_update_interval; ++i) {
+    (void)core.begin_step(step_at(1.5, kCapacity - 144, 0));  // until the places are new
+  }
+  EXPECT_EQ(core.waiting_order(9), (Handles{20, 10}));
+  core.released(2);
+  EXPECT_EQ(core.waiting_order(9), (Handles{10, 20}));
+}
+
 TEST(PolicyCore, ASessionThatLostItsKvKeepsItsAgeOnly) {
   PolicyCore core(kEngine, oldest_first());
   core.arrive(0.0, turn(12, 12, 100));  // a newcomer
