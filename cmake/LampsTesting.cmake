@@ -52,7 +52,8 @@ function(lamps_add_test_header)
   target_precompile_headers(lamps_test_header PRIVATE <gtest/gtest.h>)
 endfunction()
 
-# lamps_add_test(NAME SOURCE...): a GoogleTest binary on the core, one ctest case per TEST.
+# lamps_add_test(NAME SOURCE...): a GoogleTest binary on the core, one ctest case per TEST, its name
+# behind LAMPS_TEST_PREFIX.
 function(lamps_add_test name)
   lamps_require_googletest()
   if(NOT TARGET lamps_test_header)
@@ -61,7 +62,10 @@ function(lamps_add_test name)
   add_executable(${name} ${ARGN})
   target_link_libraries(${name} PRIVATE lamps_test_header)
   target_precompile_headers(${name} REUSE_FROM lamps_test_header)
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60)
+  if(LAMPS_TEST_PREFIX)
+    set(_prefix TEST_PREFIX "${LAMPS_TEST_PREFIX}")
+  endif()
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 ${_prefix})
 endfunction()
 
 # lamps_add_benchmark(NAME SOURCE...): a Google Benchmark binary on the core, in the build's bin.
