@@ -17,8 +17,9 @@ endef
 # Byte code is not made when packages are installed (most of it never is used), so it has to be kept
 # when first made: without, vLLM takes twice as long to import, in each of its processes.
 unexport PYTHONDONTWRITEBYTECODE
-# Two tests at a time, here and in pytest, but engines one after another: for two cores.
+# Two tests at a time, here and in pytest: for two cores.
 CTEST := $(BIN)/ctest --parallel 2 --output-on-failure --test-dir
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
@@ -47,8 +48,8 @@ test-sanitized:  ## C++ tests with AddressSanitizer and UndefinedBehaviorSanitiz
 
 test-python:  ## Python tests: unit, property, golden, engine (real vLLM)
 	@$(BOOTSTRAP) venv vllm package prompts model
-	@$(BIN)/python -m pytest tests/python --ignore tests/python/engine --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
-	@$(BIN)/python -m pytest tests/python/engine $(PYTEST_ARGS)
+	@$(PYTEST) tests/python --ignore tests/python/engine $(PYTEST_ARGS)
+	@$(PYTEST) tests/python/engine $(PYTEST_ARGS)
 
 test-wheel:  ## Build the wheel, check its contents, use it in clean environments
 	@$(BOOTSTRAP) venv vllm package
