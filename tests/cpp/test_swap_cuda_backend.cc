@@ -143,6 +143,13 @@ TEST_P(CudaWorld, WhatComesBackIsWhatWentOut) {
   }
 }
 
+std::string name_of(const ::testing::TestParamInfo<World>& info) {
+  std::string name = to_string(info.param.path) + std::to_string(info.param.page) +
+                     (info.param.layer_first ? "PerLayer" : "PerBlock");
+  std::erase(name, '-');  // as in "zero-copy": not allowed in a name
+  return name;
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Paths, CudaWorld,
     ::testing::Values(World{Path::kDirect, 32 << 10, true}, World{Path::kBatch, 32 << 10, true},
@@ -150,7 +157,8 @@ INSTANTIATE_TEST_SUITE_P(
                       World{Path::kZeroCopy, 777, false}, World{Path::kBulk, 8 << 10, true},
                       World{Path::kBulk, 50 << 10, false}, World{Path::kBulk, 1004, true},
                       World{Path::kStaged, 8 << 10, true}, World{Path::kStaged, 48 << 10, false},
-                      World{Path::kStaged, 999, true}));
+                      World{Path::kStaged, 999, true}),
+    name_of);
 
 #endif
 

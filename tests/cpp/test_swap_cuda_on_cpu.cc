@@ -131,8 +131,10 @@ TEST_P(CudaOnCpu, AFaultOfTheDeviceFailsTheSlice) {
   EXPECT_TRUE(cuda_on_cpu::take_fault());
 }
 
+std::string name_of(const ::testing::TestParamInfo<Path>& info) { return to_string(info.param); }
+
 INSTANTIATE_TEST_SUITE_P(Paths, CudaOnCpu,
-                         ::testing::Values(Path::kDirect, Path::kBatch, Path::kStaged));
+                         ::testing::Values(Path::kDirect, Path::kBatch, Path::kStaged), name_of);
 
 using CudaOnCpuStaged = CudaOnCpu;
 
@@ -155,7 +157,7 @@ TEST_P(CudaOnCpuStaged, AKernelThatCannotBeLaunchedFails) {
   EXPECT_TRUE(stored(std::byte{6}));
 }
 
-INSTANTIATE_TEST_SUITE_P(Paths, CudaOnCpuStaged, ::testing::Values(Path::kStaged));
+INSTANTIATE_TEST_SUITE_P(Paths, CudaOnCpuStaged, ::testing::Values(Path::kStaged), name_of);
 
 TEST(CudaOnCpuMemory, RefusedIsAnErrorThatSaysHowMuch) {
   cuda_on_cpu::fail("cudaMalloc");
