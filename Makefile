@@ -43,7 +43,7 @@ test-cpp:  ## C++ tests, release build
 test-sanitized:  ## C++ tests with AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(BOOTSTRAP) venv vllm package cpp
 	$(call cpp_build,sanitized,-DLAMPS_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo -DLAMPS_CUDA=OFF \
-	    "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1" "-DLAMPS_SANITIZE=address;undefined")
+	    -DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 "-DLAMPS_SANITIZE=address;undefined")
 	@$(CTEST) build/sanitized
 
 test-python:  ## Python tests: unit, property, golden, engine (real vLLM)

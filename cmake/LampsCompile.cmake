@@ -9,7 +9,7 @@ target_compile_features(lamps_options INTERFACE cxx_std_20)
 if(LAMPS_SANITIZE)
   list(JOIN LAMPS_SANITIZE "," _sanitizers)
   target_compile_options(lamps_options INTERFACE
-    -fsanitize=${_sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+    -fsanitize=${_sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
   target_link_options(lamps_options INTERFACE -fsanitize=${_sanitizers})
 endif()
 
