@@ -2,19 +2,21 @@
 """The simulator against measured runs of `lamps compare` on the generated mix.
 
     python benchmarks/python/sim_validate.py benchmarks/results/A.json --rate 3.15 --overhead fit
-    python benchmarks/python/sim_validate.py benchmarks/results/B.json --rate 0.79 --overhead 1.3
+    python benchmarks/python/sim_validate.py benchmarks/results/B.json --rate 0.79 --overhead 1.34
 
 Serves the very workloads of those runs (same seeds) on profile cpu-demo and puts medians over the
 repeats side by side: measured, simulated, and how far the simulation is off.
 
 A real step takes longer than its model by what the engine does around it (scheduling, sampling,
-output), which the pace cannot hide. `--overhead fit` finds that one number, ms a step, from the
-throughput of the first arm of an overloaded run; everything else is then predicted, other loads
-with `--overhead NUMBER`.
+output), which the pace cannot hide, and where prefills compute longer than the pace pads them to.
+`--overhead fit` finds the former, ms a step, from the throughput of the first arm of an overloaded
+run, `--per-token fit` the latter, us a prefill token. One of them can be fitted; everything else is
+then predicted.
 """
 
 import json
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -52,20 +54,25 @@ def simulated(arm: str, paths: list[Path], profile: str) -> list[RunMetrics]:
     return [outcome.metrics for outcome in run_cases(cases, workers=1)]
 
 
-def with_overhead(folder: Path, seconds: float) -> str:
-    """cpu-demo with `seconds` more per step, as a file."""
+def slower(folder: Path, step_ms: float, token_us: float) -> str:
+    """cpu-demo with so much more per step and per prefill token, as a file."""
     demo = load_profile("cpu-demo")
+    changes = {
+        "base_s": demo.base_s + 1e-3 * step_ms,
+        "per_prefill_token_s": demo.per_prefill_token_s + 1e-6 * token_us,
+    }
     path = folder / "profile.json"
-    path.write_text(demo.model_copy(update={"base_s": demo.base_s + seconds}).model_dump_json())
+    path.write_text(demo.model_copy(update=changes).model_dump_json())
     return str(path)
 
 
-def fitted_overhead(folder: Path, arm: str, paths: list[Path], tokens_per_s: float) -> float:
-    """Seconds per step at which the simulated throughput of `arm` is the measured one."""
-    low, high = 0.0, 0.01
+def fitted(profile_of: Callable[[float], str], high: float, arm: str, paths: list[Path],
+           tokens_per_s: float) -> float:  # fmt: skip
+    """The number up to `high` with which the simulated throughput of `arm` is the measured one."""
+    low = 0.0
     for _ in range(12):
         middle = (low + high) / 2.0
-        runs = simulated(arm, paths, with_overhead(folder, middle))
+        runs = simulated(arm, paths, profile_of(middle))
         made = float(np.median([run.output_tokens_per_s for run in runs]))
         low, high = (middle, high) if made > tokens_per_s else (low, middle)
     return middle
@@ -78,6 +85,7 @@ def main() -> None:
     options.add_argument("--call-scale", type=float, default=0.1)
     options.add_argument("--sessions", type=int, default=120)
     options.add_argument("--overhead", default="0", help="ms a step, or `fit`")
+    options.add_argument("--per-token", default="0", help="us a prefill token, or `fit`")
     given = options.parse_args()
     with TemporaryDirectory() as folder:
         validate(given, Path(folder))
@@ -96,15 +104,21 @@ def validate(given: Namespace, folder: Path) -> None:
         paths.append(path)
     page = Page()
     page.add(f"### {given.rate:g} sessions/s, {len(repeats)} repeats\n")
+    first, by_repeat = next(iter(runs.items()))
+    tokens = float(np.median([run.output_tokens_per_s for run in by_repeat.values()]))
     if given.overhead == "fit":
-        first, by_repeat = next(iter(runs.items()))
-        tokens = float(np.median([run.output_tokens_per_s for run in by_repeat.values()]))
-        overhead = fitted_overhead(folder, first, paths, tokens)
-        page.add(f"{1e3 * overhead:.2f} ms a step on top of the model, fitted to {first}'s tok/s\n")
+        token = float(given.per_token)
+        step = fitted(lambda ms: slower(folder, ms, token), 10.0, first, paths, tokens)
     else:
-        overhead = 1e-3 * float(given.overhead)
-        page.add(f"{given.overhead} ms a step on top of the model\n")
-    profile = with_overhead(folder, overhead)
+        step = float(given.overhead)
+        token = (
+            fitted(lambda us: slower(folder, step, us), 200.0, first, paths, tokens)
+            if given.per_token == "fit"
+            else float(given.per_token)
+        )
+    how = f", fitted to {first}'s tok/s" if "fit" in (given.overhead, given.per_token) else ""
+    page.add(f"{step:.2f} ms a step and {token:.0f} us a prefill token on top of the model{how}\n")
+    profile = slower(folder, step, token)
     rows = []
     order: dict[str, list[tuple[float, str]]] = {"measured": [], "simulated": []}
     for arm, by_repeat in runs.items():
