@@ -67,7 +67,7 @@ def check_contents(wheel: Path) -> None:
 
 def check_use(wheel: Path, binaries: Path, folder: Path) -> None:
     """In a fresh environment: import, `lamps --help`, `lamps doctor` without a vLLM."""
-    run(binaries / "pip", "install", "--disable-pip-version-check", wheel)
+    run(binaries / "pip", "install", "--disable-pip-version-check", "--no-compile", wheel)
     code = "import lamps_ext; print(lamps_ext.build_info())"
     print("    " + run(binaries / "python", "-c", code, cwd=folder).strip())
     if "serve" not in run(binaries / "lamps", "--help", cwd=folder):

@@ -152,11 +152,11 @@ std::string name_of(const ::testing::TestParamInfo<World>& info) {
 
 INSTANTIATE_TEST_SUITE_P(
     Paths, CudaWorld,
-    ::testing::Values(World{Path::kDirect, 32 << 10, true}, World{Path::kBatch, 32 << 10, true},
+    ::testing::Values(World{Path::kDirect, 16 << 10, true}, World{Path::kBatch, 16 << 10, true},
                       World{Path::kZeroCopy, 8 << 10, true}, World{Path::kZeroCopy, 1000, true},
                       World{Path::kZeroCopy, 777, false}, World{Path::kBulk, 8 << 10, true},
-                      World{Path::kBulk, 50 << 10, false}, World{Path::kBulk, 1004, true},
-                      World{Path::kStaged, 8 << 10, true}, World{Path::kStaged, 48 << 10, false},
+                      World{Path::kBulk, 20 << 10, false}, World{Path::kBulk, 1004, true},
+                      World{Path::kStaged, 8 << 10, true}, World{Path::kStaged, 24 << 10, false},
                       World{Path::kStaged, 999, true}),
     name_of);
 
