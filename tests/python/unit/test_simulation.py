@@ -147,9 +147,9 @@ def peak(count, scheduler):
     assert result.complete and result.counters["turns"] == 3 * count
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for scheduler in ("fcfs", "core"):
-    peak(20_000, scheduler)
-    small = peak(20_000, scheduler)
-    print(peak(100_000, scheduler) - small)
+    peak(10_000, scheduler)
+    small = peak(10_000, scheduler)
+    print(peak(50_000, scheduler) - small)
 """
 
 
