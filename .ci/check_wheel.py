@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,11 +66,11 @@ def check_contents(wheel: Path) -> None:
         raise WheelError(f"{wheel.name} has {megabytes:.1f} MB, the limit is {LARGEST_MB}")
 
 
-def check_use(wheel: Path, binaries: Path, folder: Path) -> None:
+def check_use(wheel: Path, binaries: Path, folder: Path) -> list[str]:
     """In a fresh environment: import, `lamps --help`, `lamps doctor` without a vLLM."""
     run(binaries / "pip", "install", "--disable-pip-version-check", "--no-compile", wheel)
     code = "import lamps_ext; print(lamps_ext.build_info())"
-    print("    " + run(binaries / "python", "-c", code, cwd=folder).strip())
+    built = run(binaries / "python", "-c", code, cwd=folder).strip()
     if "serve" not in run(binaries / "lamps", "--help", cwd=folder):
         raise WheelError("`lamps --help` does not list the command serve")
     doctor = subprocess.run(
@@ -78,7 +79,7 @@ def check_use(wheel: Path, binaries: Path, folder: Path) -> None:
     said = doctor.stdout + doctor.stderr
     if "Traceback" in said or "vllm" not in said.lower() or doctor.returncode == 0:
         raise WheelError(f"`lamps doctor` without vLLM: status {doctor.returncode}\n{said}")
-    print("    lamps doctor, as expected: " + _line_about_vllm(said))
+    return [built, "lamps doctor, as expected: " + _line_about_vllm(said)]
 
 
 def _line_about_vllm(text: str) -> str:
@@ -102,7 +103,8 @@ def interpreters() -> dict[int, str]:
     return found
 
 
-def check(interpreter: str, folder: Path) -> None:
+def check(interpreter: str, folder: Path) -> list[str]:
+    """What there is to say of the wheel for `interpreter`; raises WheelError."""
     run(interpreter, "-m", "venv", folder / "venv")
     binaries = folder / "venv" / "bin"
     if interpreter == sys.executable:
@@ -112,26 +114,28 @@ def check(interpreter: str, folder: Path) -> None:
     wheel_of = [builder, "-m", "pip", "wheel", "--disable-pip-version-check", "--no-deps"]
     run(*wheel_of, *options, "--wheel-dir", folder, ROOT)
     (wheel,) = folder.glob("lamps_vllm-*.whl")
-    print(f"    {wheel.name}, {wheel.stat().st_size / 1e6:.2f} MB")
     check_contents(wheel)
-    check_use(wheel, binaries, folder)
+    size = f"{wheel.name}, {wheel.stat().st_size / 1e6:.2f} MB"
+    return [size, *check_use(wheel, binaries, folder)]
+
+
+def outcome(interpreter: str) -> tuple[bool, list[str]]:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return True, [*check(interpreter, Path(folder)), "passed"]
+        except WheelError as error:
+            return False, [f"FAILED: {error}"]
 
 
 def main() -> int:
     found = interpreters()
-    for minor in MINORS:
-        if minor not in found:
-            print(f"wheel check, Python 3.{minor}: skipped, no such interpreter here")
-            continue
-        print(f"wheel check, Python 3.{minor}:", flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                check(found[minor], Path(folder))
-            except WheelError as error:
-                print(f"    FAILED: {error}")
-                return 1
-        print("    passed", flush=True)
-    return 0
+    with ThreadPoolExecutor() as pool:  # at a time: each waits for downloads in between
+        outcomes = {minor: pool.submit(outcome, found[minor]) for minor in MINORS if minor in found}
+        for minor in MINORS:
+            print(f"wheel check, Python 3.{minor}:", flush=True)
+            lines = outcomes[minor].result()[1] if minor in found else ["skipped, not here"]
+            print(*("    " + line for line in lines), sep="\n", flush=True)
+    return 0 if all(done.result()[0] for done in outcomes.values()) else 1
 
 
 if __name__ == "__main__":
