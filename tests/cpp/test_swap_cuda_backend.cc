@@ -119,7 +119,7 @@ class CudaWorld : public ::testing::TestWithParam<World> {
 
 TEST_P(CudaWorld, WhatComesBackIsWhatWentOut) {
   std::mt19937 random(1);
-  for (unsigned round = 0; round < 4; ++round) {
+  for (unsigned round = 0; round < 10; ++round) {
     const Ids from = random_blocks(random, kBlocks, 60, 1 + random() % 12);
     write_all(round);
     std::vector<std::vector<std::byte>> expected;
