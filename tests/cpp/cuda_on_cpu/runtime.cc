@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <future>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -16,28 +17,7 @@
 
 namespace {
 
-// A point in the order of a stream's work.
-class Point {
- public:
-  void reach() {
-    const std::lock_guard lock(mutex_);
-    reached_ = true;
-    changed_.notify_all();
-  }
-  void wait() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return reached_; });
-  }
-  [[nodiscard]] bool reached() {
-    const std::lock_guard lock(mutex_);
-    return reached_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool reached_ = false;
-};
+using Point = std::shared_future<void>;  // in the order of a stream's work
 
 struct State {
   std::mutex mutex;
@@ -92,9 +72,9 @@ bool touchable(const void* from, std::size_t bytes) {
 
 struct CUevent_st {
   std::mutex mutex;
-  std::shared_ptr<Point> last;  // recorded
+  Point last;  // recorded, if valid
 
-  [[nodiscard]] std::shared_ptr<Point> point() {
+  [[nodiscard]] Point point() {
     const std::lock_guard lock(mutex);
     return last;
   }
@@ -271,7 +251,8 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return outcome();
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  if (const auto point = event->point()) stream_of(stream).enqueue([point] { point->wait(); });
+  const Point point = event->point();
+  if (point.valid()) stream_of(stream).enqueue([point] { point.wait(); });
   return cudaSuccess;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
@@ -284,17 +265,19 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (fails("cudaEventRecord")) return cudaErrorInvalidValue;
-  auto point = std::make_shared<Point>();
+  const auto reached = std::make_shared<std::promise<void>>();
   {
     const std::lock_guard lock(event->mutex);
-    event->last = point;
+    event->last = reached->get_future().share();
   }
-  stream_of(stream).enqueue([point] { point->reach(); });
+  stream_of(stream).enqueue([reached] { reached->set_value(); });
   return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-  const auto point = event->point();
-  return point == nullptr || point->reached() ? outcome() : cudaErrorNotReady;
+  const Point point = event->point();
+  const bool waits =
+      point.valid() && point.wait_for(std::chrono::seconds(0)) != std::future_status::ready;
+  return waits ? cudaErrorNotReady : outcome();
 }
 
 // ---------------------------------------------------------------- the device
