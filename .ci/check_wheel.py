@@ -103,39 +103,40 @@ def interpreters() -> dict[int, str]:
     return found
 
 
-def check(interpreter: str, folder: Path) -> list[str]:
+def check(interpreter: str) -> list[str]:
     """What there is to say of the wheel for `interpreter`; raises WheelError."""
-    run(interpreter, "-m", "venv", folder / "venv")
-    binaries = folder / "venv" / "bin"
-    if interpreter == sys.executable:
-        builder, options = interpreter, ["--no-build-isolation"]
-    else:
-        builder, options = binaries / "python", [f"-Cbuild-dir={folder / 'build'}", *QUICK]
-    wheel_of = [builder, "-m", "pip", "wheel", "--disable-pip-version-check", "--no-deps"]
-    run(*wheel_of, *options, "--wheel-dir", folder, ROOT)
-    (wheel,) = folder.glob("lamps_vllm-*.whl")
-    check_contents(wheel)
-    size = f"{wheel.name}, {wheel.stat().st_size / 1e6:.2f} MB"
-    return [size, *check_use(wheel, binaries, folder)]
-
-
-def outcome(interpreter: str) -> tuple[bool, list[str]]:
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            return True, [*check(interpreter, Path(folder)), "passed"]
-        except WheelError as error:
-            return False, [f"FAILED: {error}"]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run(interpreter, "-m", "venv", folder / "venv")
+        binaries = folder / "venv" / "bin"
+        if interpreter == sys.executable:
+            builder, options = interpreter, ["--no-build-isolation"]
+        else:
+            builder, options = binaries / "python", [f"-Cbuild-dir={folder / 'build'}", *QUICK]
+        wheel_of = [builder, "-m", "pip", "wheel", "--disable-pip-version-check", "--no-deps"]
+        run(*wheel_of, *options, "--wheel-dir", folder, ROOT)
+        (wheel,) = folder.glob("lamps_vllm-*.whl")
+        check_contents(wheel)
+        size = f"{wheel.name}, {wheel.stat().st_size / 1e6:.2f} MB"
+        return [size, *check_use(wheel, binaries, folder), "passed"]
 
 
 def main() -> int:
     found = interpreters()
+    failed = False
     with ThreadPoolExecutor() as pool:  # at a time: each waits for downloads in between
-        outcomes = {minor: pool.submit(outcome, found[minor]) for minor in MINORS if minor in found}
+        checks = {minor: pool.submit(check, interpreter) for minor, interpreter in found.items()}
         for minor in MINORS:
+            if minor not in found:
+                print(f"wheel check, Python 3.{minor}: skipped, no such interpreter here")
+                continue
             print(f"wheel check, Python 3.{minor}:", flush=True)
-            lines = outcomes[minor].result()[1] if minor in found else ["skipped, not here"]
+            try:
+                lines = checks[minor].result()
+            except WheelError as error:
+                failed, lines = True, [f"FAILED: {error}"]
             print(*("    " + line for line in lines), sep="\n", flush=True)
-    return 0 if all(done.result()[0] for done in outcomes.values()) else 1
+    return int(failed)
 
 
 if __name__ == "__main__":
