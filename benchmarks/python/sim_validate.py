@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulator against measured runs of `lamps compare` on the generated mix.
+r"""The simulator against measured runs of `lamps compare` on the generated mix.
 
-    python benchmarks/python/sim_validate.py benchmarks/results/A.json --rate 3.15 --overhead fit
+    python benchmarks/python/sim_validate.py benchmarks/results/A.json --rate 3.15 --overhead 1.34 \
+        --per-token fit
     python benchmarks/python/sim_validate.py benchmarks/results/B.json --rate 0.79 --overhead 1.34
 
 Serves the very workloads of those runs (same seeds) on profile cpu-demo and puts medians over the
@@ -31,6 +32,7 @@ from lamps_vllm.simulate.case import Arm, Case, Load, LoadKind
 from lamps_vllm.simulate.sweep import run_cases
 from lamps_vllm.workloads.catalog import Source
 
+HIGHEST = {"overhead": 10.0, "per_token": 200.0}  # that a fit may find
 ARMS = {"stock": "stock", "priority": "priority", "lamps": "lamps"}
 FIGURES = ("session_mean", "session_median", "session_p99", "tool_ttft_mean", "first_ttft_mean",
            "first_ttft_p99", "hit_share", "output_tokens_per_s")  # fmt: skip
@@ -54,12 +56,12 @@ def simulated(arm: str, paths: list[Path], profile: str) -> list[RunMetrics]:
     return [outcome.metrics for outcome in run_cases(cases, workers=1)]
 
 
-def slower(folder: Path, step_ms: float, token_us: float) -> str:
-    """cpu-demo with so much more per step and per prefill token, as a file."""
+def slower(folder: Path, overhead: float, per_token: float) -> str:
+    """cpu-demo with `overhead` ms more a step and `per_token` us a prefill token, as a file."""
     demo = load_profile("cpu-demo")
     changes = {
-        "base_s": demo.base_s + 1e-3 * step_ms,
-        "per_prefill_token_s": demo.per_prefill_token_s + 1e-6 * token_us,
+        "base_s": demo.base_s + 1e-3 * overhead,
+        "per_prefill_token_s": demo.per_prefill_token_s + 1e-6 * per_token,
     }
     path = folder / "profile.json"
     path.write_text(demo.model_copy(update=changes).model_dump_json())
@@ -87,6 +89,8 @@ def main() -> None:
     options.add_argument("--overhead", default="0", help="ms a step, or `fit`")
     options.add_argument("--per-token", default="0", help="us a prefill token, or `fit`")
     given = options.parse_args()
+    if given.overhead == given.per_token == "fit":
+        options.error("only one of --overhead and --per-token can be fitted")
     with TemporaryDirectory() as folder:
         validate(given, Path(folder))
 
@@ -106,17 +110,16 @@ def validate(given: Namespace, folder: Path) -> None:
     page.add(f"### {given.rate:g} sessions/s, {len(repeats)} repeats\n")
     first, by_repeat = next(iter(runs.items()))
     tokens = float(np.median([run.output_tokens_per_s for run in by_repeat.values()]))
-    if given.overhead == "fit":
-        token = float(given.per_token)
-        step = fitted(lambda ms: slower(folder, ms, token), 10.0, first, paths, tokens)
-    else:
-        step = float(given.overhead)
-        token = (
-            fitted(lambda us: slower(folder, step, us), 200.0, first, paths, tokens)
-            if given.per_token == "fit"
-            else float(given.per_token)
-        )
-    how = f", fitted to {first}'s tok/s" if "fit" in (given.overhead, given.per_token) else ""
+    texts = {name: getattr(given, name) for name in HIGHEST}
+    numbers = {name: float(text) for name, text in texts.items() if text != "fit"}
+    how = ""
+    for name in HIGHEST.keys() - numbers.keys():
+        numbers[name] = fitted(
+            lambda value, name=name: slower(folder, **{**numbers, name: value}),
+            HIGHEST[name], first, paths, tokens,
+        )  # fmt: skip
+        how = f", fitted to {first}'s tok/s"
+    step, token = numbers["overhead"], numbers["per_token"]
     page.add(f"{step:.2f} ms a step and {token:.0f} us a prefill token on top of the model{how}\n")
     profile = slower(folder, step, token)
     rows = []
